@@ -1,0 +1,225 @@
+"""Weights of a GPT from wherever they are: the default model, a local folder, a hub."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gpt_tasks.backbone.architectures import family_of, read_config
+from gpt_tasks.backbone.default_model import GGUF_SHA256, default_gguf
+from gpt_tasks.backbone.gguf_reader import GgufFile
+from gpt_tasks.backbone.safetensors_reader import SafetensorsFolder
+from gpt_tasks.backbone.tokenizer import tokenizer_from_gguf
+from gpt_tasks.errors import UserError
+from gpt_tasks.progress import Report, silent
+from gpt_tasks.transformer.config import DecoderConfig
+
+DEFAULT = "default"
+DEFAULT_NAME = "SmolLM2-135M-Instruct"
+_HUB_FILES = ["*.json", "*.jinja", "*.safetensors"]
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "generation_config.json",
+)
+
+
+class DecoderWeights(Mapping[str, np.ndarray]):
+    """A checkpoint's tensors under our own names (those of `Decoder`'s parameters), in fp32.
+
+    A tensor is read, dequantized and transformed when it is asked for, so that a model never
+    has to be in memory as a whole.
+
+    Raises:
+        UserError: tensors that are missing from the checkpoint.
+    """
+
+    def __init__(
+        self, config: DecoderConfig, checkpoint: Mapping[str, np.ndarray], hugging_face_config: Mapping
+    ) -> None:
+        self.config = config
+        self._checkpoint = checkpoint
+        family = family_of(hugging_face_config)
+        self._sources = family.sources(config)
+        self._prefix = family.prefix
+        missing = [source.name for source in self._sources.values() if self._find(source.name) is None]
+        if missing:
+            raise UserError(
+                f"The checkpoint lacks {len(missing)} tensors of a {family.name} model, such as {missing[0]}. "
+                "Does its config.json belong to it?"
+            )
+
+    def _find(self, name: str) -> str | None:
+        """Some checkpoints leave out the name of the module that holds everything but the head."""
+        return next((n for n in (name, name.removeprefix(self._prefix)) if n in self._checkpoint), None)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        source = self._sources[name]
+        return np.ascontiguousarray(source.transform(self._checkpoint[self._find(source.name)]), dtype=np.float32)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sources)
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model as it was found: everything that an export needs."""
+
+    name: str
+    source: dict[str, str]
+    """where it came from, for the records: kind and, as known, sha256, repository, revision"""
+    hugging_face_config: dict
+    config: DecoderConfig
+    weights: DecoderWeights
+    write_tokenizer: Callable[[Path], None]
+    """writes tokenizer.json and its companions (TOKENIZER_FILES, as far as there are) into a folder"""
+
+
+def open_model(name: str, report: Report = silent) -> Model:
+    """Finds a model by name: `default`, a local folder, a .gguf file or a hub id such as `openai-community/gpt2`.
+
+    Raises:
+        UserError: nothing of that name, a family that isn't supported, weights that can't be read.
+    """
+    path = Path(name).expanduser()
+    if name == DEFAULT:
+        return _open_gguf(default_gguf(report), DEFAULT_NAME, {"kind": "default", "sha256": GGUF_SHA256})
+    if path.suffix == ".gguf" and path.is_file():
+        return _open_gguf(path, path.stem, {"kind": "gguf"})
+    if path.is_dir():
+        return _open_folder(path, path.resolve().name, {"kind": "folder"})
+    if path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise UserError(
+            f"{name} is not a model's folder. Name a folder with config.json, tokenizer.json and "
+            f"safetensors, a hub id, or '{DEFAULT}'."
+        )
+    return _open_hub(name)
+
+
+def _open_gguf(path: Path, name: str, source: dict[str, str]) -> Model:
+    file = GgufFile(path)
+    hugging_face_config = file.config()
+    config = read_config(hugging_face_config)
+    return Model(
+        name,
+        source,
+        hugging_face_config,
+        config,
+        DecoderWeights(config, file, hugging_face_config),
+        write_tokenizer=lambda folder: _write_gguf_tokenizer(file, hugging_face_config, folder),
+    )
+
+
+def _write_gguf_tokenizer(file: GgufFile, config: Mapping, folder: Path) -> None:
+    tokens = file.field("tokenizer.ggml.tokens")
+    tokenizer = tokenizer_from_gguf(
+        tokens,
+        file.field("tokenizer.ggml.token_type"),
+        file.field("tokenizer.ggml.merges"),
+        file.field("tokenizer.ggml.pre"),
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    named = {
+        f"{part}_token": tokens[config[f"{part}_token_id"]]
+        for part in ("bos", "eos", "pad")
+        if config[f"{part}_token_id"] is not None
+    }
+    unknown = file.field("tokenizer.ggml.unknown_token_id")
+    if unknown is not None:
+        named["unk_token"] = tokens[unknown]
+    write_json(
+        folder / "tokenizer_config.json",
+        {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "add_prefix_space": False,
+            "clean_up_tokenization_spaces": False,
+            "model_max_length": config["max_position_embeddings"],
+            "padding_side": "left",
+            **named,
+        },
+    )
+    write_json(folder / "special_tokens_map.json", named)
+    template = file.field("tokenizer.chat_template")
+    if template:
+        (folder / "chat_template.jinja").write_text(template, "utf-8")
+    write_json(
+        folder / "generation_config.json",
+        {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")},
+    )
+
+
+def _open_folder(folder: Path, name: str, source: dict[str, str]) -> Model:
+    hugging_face_config = read_json(folder / "config.json")
+    config = read_config(hugging_face_config)
+    if not (folder / "tokenizer.json").is_file():
+        raise UserError(
+            f"{folder} has no tokenizer.json. Write one with transformers' fast tokenizer: "
+            "AutoTokenizer.from_pretrained(...).save_pretrained(...)."
+        )
+    weights = DecoderWeights(config, SafetensorsFolder(folder), hugging_face_config)
+    return Model(
+        name,
+        source,
+        hugging_face_config,
+        config,
+        weights,
+        write_tokenizer=lambda target: _copy_tokenizer(folder, target),
+    )
+
+
+def _copy_tokenizer(folder: Path, target: Path) -> None:
+    for name in TOKENIZER_FILES:
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, target / name)
+
+
+def _open_hub(repository: str) -> Model:
+    # Imported here: only this path needs the network library, and serving never comes here.
+    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from requests.exceptions import RequestException
+
+    try:
+        # The configuration first: a model that isn't supported is refused before its weights are downloaded.
+        read_config(read_json(Path(hf_hub_download(repository, "config.json"))))
+        folder = Path(snapshot_download(repository, allow_patterns=_HUB_FILES))
+    except HFValidationError as error:
+        raise UserError(f"{repository!r} is neither a folder here nor a possible hub id ({error}).") from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, RequestException, OSError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(
+            f"{repository} is not a folder here, and could not be fetched from the hub: {reason}\n"
+            "Check the name and the network; a private or gated model needs 'huggingface-cli login' "
+            "first."
+        ) from error
+    return _open_folder(
+        folder, repository.split("/")[-1], {"kind": "hub", "repository": repository, "revision": folder.name}
+    )
+
+
+def read_json(path: Path) -> dict:
+    """
+    Raises:
+        UserError: the file isn't there, or isn't a JSON object.
+    """
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path.parent} has no {path.name}.") from error
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path} is not readable as JSON ({error}).") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path} is not a JSON object.")
+    return value
+
+
+def write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
