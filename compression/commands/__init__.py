@@ -1,0 +1,1 @@
+"""The commands of `python -m compression`, one a file."""

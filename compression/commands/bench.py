@@ -1,0 +1,5 @@
+SUMMARY = ""
+
+
+def add_arguments(p):
+    pass

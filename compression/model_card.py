@@ -1,0 +1,49 @@
+"""The README.md of an exported folder."""
+
+from collections.abc import Mapping
+
+_LICENCES = {"SmolLM2-135M-Instruct": "apache-2.0"}
+
+
+def model_card(facts: Mapping) -> str:
+    """Markdown with front matter, from the facts of report.json."""
+    licence = _LICENCES.get(facts["model"])
+    rows = "\n".join(
+        f"| `{name}` | {entry['description']} | `{entry['file']}` | {entry['size_mb']} |"
+        for name, entry in facts["precisions"].items()
+    )
+    source = ", ".join(f"{key}: {value}" for key, value in facts["source"].items())
+    first = next(iter(facts["precisions"].values()))["file"].removeprefix("onnx/")
+    return f"""---
+library_name: onnxruntime
+{f"license: {licence}" if licence else "# license: that of the base model"}
+base_model: {facts["model"]}
+tags: [onnx, text-generation]
+---
+
+# {facts["model"]} on ONNX Runtime
+
+Exported from the original weights ({source}) as graphs of onnxruntime's fused operators.
+
+| precision | numbers | file | MB (10^6 bytes) |
+| --- | --- | --- | ---: |
+{rows}
+
+The weights lie beside each graph in `<file>_data`. `report.json` lists every file with its SHA-256.
+
+## Use
+
+With optimum:
+
+```python
+from optimum.onnxruntime import ORTModelForCausalLM
+from transformers import AutoTokenizer
+
+model = ORTModelForCausalLM.from_pretrained("THIS_FOLDER", subfolder="onnx", file_name="{first}")
+tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")
+ids = tokenizer("Once upon a time", return_tensors="pt")
+print(tokenizer.decode(model.generate(**ids, max_new_tokens=40)[0]))
+```
+
+With this project: `python -m gpt_tasks generate --model THIS_FOLDER "Once upon a time"`
+"""

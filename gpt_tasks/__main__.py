@@ -1,0 +1,9 @@
+"""`python -m gpt_tasks COMMAND`: a table of commands, each in a file of its own under `commands`."""
+
+from gpt_tasks.command_line import run
+from gpt_tasks.commands import generate, prepare
+
+COMMANDS = {"prepare": prepare, "generate": generate}
+
+if __name__ == "__main__":
+    run("gpt_tasks", "NLP tasks on one small shared GPT.", COMMANDS)

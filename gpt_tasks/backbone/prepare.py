@@ -1,0 +1,87 @@
+"""Makes the default model ready to run: weights fetched, graphs exported, once for all runs."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from gpt_tasks.backbone.artifact import FORMAT, Artifact
+from gpt_tasks.backbone.default_model import GGUF_SHA256, default_gguf
+from gpt_tasks.errors import UserError
+from gpt_tasks.home import home, only_one
+from gpt_tasks.progress import Progress, Report, silent
+from gpt_tasks.progress_output import parse_json_line
+
+PRECISIONS = ("fp32", "int8_blocks")
+SERVED_PRECISION = "int8_blocks"
+_PROJECT = Path(__file__).resolve().parents[2]
+
+
+def prepare(report: Report = silent, verify: bool = False) -> Artifact:
+    """The default model's artifact in the cache folder, downloaded and exported if it isn't there.
+
+    Several processes may ask at once: one works, the others wait for it.
+
+    Args:
+        verify: compare every file's hash, and make the folder again where one is wrong
+
+    Raises:
+        UserError: see `default_gguf`; a cache that can't be written; an export that failed.
+    """
+    models = home() / "models"
+    models.mkdir(exist_ok=True)
+    # The name says what is in it: other weights or a newer exporter are another folder.
+    folder = models / f"smollm2-135m-instruct-{GGUF_SHA256[:8]}-v{FORMAT}"
+    with only_one(models, "prepare", waiting=lambda: report(Progress("waiting"))):
+        artifact = _existing(folder, verify, report)
+        if artifact is None:
+            default_gguf(report)
+            _export_in_child(folder, report)
+            artifact = Artifact(folder)
+    return artifact
+
+
+def _existing(folder: Path, verify: bool, report: Report) -> Artifact | None:
+    if not folder.exists():
+        return None
+    try:
+        artifact = Artifact(folder)
+        if verify:
+            report(Progress("verifying", detail=folder.name))
+            artifact.verify()
+    except UserError as error:
+        sys.stderr.write(f"{error} Exporting it again.\n")
+        return None
+    return artifact
+
+
+def _export_in_child(folder: Path, report: Report) -> None:
+    """In a process of its own, so that the memory of the export goes back to the system."""
+    command = [sys.executable, "-m", "compression", "export", "default", str(folder), "--progress", "json"]
+    for precision in PRECISIONS:
+        command += ["--precision", precision]
+    path = os.pathsep.join(filter(None, [str(_PROJECT), os.environ.get("PYTHONPATH")]))
+    child = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    said = []
+    try:
+        for line in child.stderr:
+            try:
+                report(parse_json_line(line))
+            except ValueError:
+                said.append(line.strip())
+    finally:
+        if child.poll() is None and sys.exc_info()[0] is not None:
+            child.terminate()
+        child.wait()
+    if child.returncode != 0:
+        reason = "\n".join(line.removeprefix("error: ") for line in said[-5:]) or f"exit status {child.returncode}"
+        raise UserError(f"The model could not be exported: {reason}", key="export_failed", reason=reason)

@@ -1,0 +1,21 @@
+"""The tasks that there are."""
+
+from types import ModuleType
+
+from gpt_tasks.errors import UserError
+from gpt_tasks.tasks import dialogue, open_ended, topic_writing
+
+WRITING: dict[str, ModuleType] = {task.NAME: task for task in (open_ended, topic_writing, dialogue)}
+"""Each has a NAME, SAMPLING defaults and `make_prompt`."""
+
+
+def writing_task(name: str) -> ModuleType:
+    """
+    Raises:
+        UserError: no such task.
+    """
+    if name not in WRITING:
+        raise UserError(
+            f"The task {name!r} is unknown; there are: {', '.join(WRITING)}.", key="unknown_task", task=name
+        )
+    return WRITING[name]
