@@ -12,6 +12,12 @@ Interface (what transformers, optimum and transformers.js expect of an exported 
     -> logits                   float [batch_size, sequence_length, vocabulary]
        present.N.key            float [batch_size, key_value_heads, total_sequence_length, head_size] (and .value)
 
+Rotary positions are counted from the beginning of each row, padding included, and `position_ids` is
+not read: rotary attention sees distances only, so a left-padded row and one that begins at another
+number come out the same. (The kernel would take the first number of a batch for all its rows while it
+reads the prompt, and each row's own afterwards, which tears padded rows apart; rotating outside of it
+costs 4 % of decoding.) Learned positions are looked up by `position_ids`.
+
 Where a caller binds a past and its present to one and the same buffer, longer than the total, the
 attention writes the new tokens into it in place.
 """
@@ -164,10 +170,10 @@ class _DecoderGraph:
             for kind in ("key", "value")
         ]
         rotary = config.positions == "rotary"
-        tables = [*self.rotary_tables, self.position_ids] if rotary else ["", "", ""]
+        tables = self.rotary_tables if rotary else ["", ""]
         gathered, *_ = graph.fused(
             "GroupQueryAttention",
-            [packed, "", "", *past, self.last_positions, self.total, *tables, self.bias],
+            [packed, "", "", *past, self.last_positions, self.total, *tables, "", self.bias],
             name,
             [f"{name}.gathered", f"present.{layer}.key", f"present.{layer}.value"],
             num_heads=config.query_heads,

@@ -10,6 +10,9 @@ import numpy as np
 
 from compression.graph import Graph
 from compression.quantize_blocks import round_to_nearest
+from gpt_tasks.errors import UserError
+
+_SMALLEST_BLOCK = 16
 
 
 class NumberFormat(Protocol):
@@ -38,10 +41,14 @@ class Float32:
 
 
 class BlockInteger:
-    """Weights in 8-bit blocks, multiplied as integers (`MatMulNBits`), round-to-nearest.
+    """Weights in integer blocks, multiplied as integers (`MatMulNBits`), round-to-nearest.
 
     The activations are quantized on the fly, a scale for each block of each token, which is why
     massive activations do no harm here (accuracy_level 4 asks for that).
+
+    Args:
+        block_size, head_block_size: weights with one scale in the layers, and in embedding and head;
+            halved where a matrix's columns don't divide by them
     """
 
     def __init__(self, bits: int, block_size: int, head_block_size: int) -> None:
@@ -50,12 +57,10 @@ class BlockInteger:
         self.head_block_size = head_block_size
 
     def linear(self, graph: Graph, name: str, x: str, weight: np.ndarray, bias: np.ndarray | None) -> str:
-        codes, scales = self._store(graph, name, weight, self.block_size)
-        inputs = [x, codes, scales] + (["", "", graph.tensor(f"{name}.bias", bias)] if bias is not None else [])
-        return self._product(graph, name, inputs, weight.shape, self.block_size)
+        return self._product(graph, name, x, self._store(graph, name, weight, self.block_size), weight.shape, bias)
 
     def embedding(self, graph: Graph, name: str, ids: str, weight: np.ndarray) -> str:
-        codes, scales = self._store(graph, name, weight, self.head_block_size)
+        codes, scales, block_size = self._store(graph, name, weight, self.head_block_size)
         # The table is kept as the head's product wants it, [rows, blocks, block]; looking up wants [rows, columns].
         table = graph.node("Reshape", [codes, graph.tensor(f"{name}.shape", np.array(weight.shape))], f"{name}.table")
         return graph.fused(
@@ -63,20 +68,34 @@ class BlockInteger:
             [table, ids, scales],
             f"{name}.rows",
             bits=self.bits,
-            block_size=self.head_block_size,
+            block_size=block_size,
             gather_axis=0,
             quantize_axis=1,
         )
 
     def tied_head(self, graph: Graph, name: str, x: str, embedding: str, weight: np.ndarray) -> str:
-        inputs = [x, *self._store(graph, embedding, weight, self.head_block_size)]
-        return self._product(graph, name, inputs, weight.shape, self.head_block_size)
+        stored = self._store(graph, embedding, weight, self.head_block_size)
+        return self._product(graph, name, x, stored, weight.shape, None)
 
-    def _store(self, graph: Graph, name: str, weight: np.ndarray, block_size: int) -> tuple[str, str]:
+    def _store(self, graph: Graph, name: str, weight: np.ndarray, block_size: int) -> tuple[str, str, int]:
+        """Names of codes and scales, and the block size that fits."""
+        block_size = fitting_block_size(weight.shape[1], block_size)
         blocks = round_to_nearest(weight, self.bits, block_size)
-        return graph.tensor(f"{name}.codes", blocks.codes), graph.tensor(f"{name}.scales", blocks.scales)
+        return graph.tensor(f"{name}.codes", blocks.codes), graph.tensor(f"{name}.scales", blocks.scales), block_size
 
-    def _product(self, graph: Graph, name: str, inputs: list[str], shape: tuple[int, ...], block_size: int) -> str:
+    def _product(
+        self,
+        graph: Graph,
+        name: str,
+        x: str,
+        stored: tuple[str, str, int],
+        shape: tuple[int, ...],
+        bias: np.ndarray | None,
+    ) -> str:
+        codes, scales, block_size = stored
+        inputs = [x, codes, scales]
+        if bias is not None:
+            inputs += ["", "", graph.tensor(f"{name}.bias", bias)]
         return graph.fused(
             "MatMulNBits",
             inputs,
@@ -87,3 +106,19 @@ class BlockInteger:
             block_size=block_size,
             accuracy_level=4,
         )
+
+
+def fitting_block_size(columns: int, wanted: int) -> int:
+    """The wanted size, halved until it divides the columns.
+
+    Raises:
+        UserError: even 16, the kernel's smallest, does not.
+    """
+    while columns % wanted:
+        wanted //= 2
+    if wanted < _SMALLEST_BLOCK:
+        raise UserError(
+            f"A matrix has {columns} columns, which don't divide into blocks of {_SMALLEST_BLOCK}. "
+            "Export this model in fp32."
+        )
+    return wanted

@@ -143,6 +143,7 @@ def _write_gguf_tokenizer(file: GgufFile, config: Mapping, folder: Path) -> None
             "clean_up_tokenization_spaces": False,
             "model_max_length": config["max_position_embeddings"],
             "padding_side": "left",
+            "model_input_names": ["input_ids", "attention_mask"],
             **named,
         },
     )
