@@ -92,9 +92,9 @@ class OrtEngine:
 
     def _bind_cache(self, cache: TokenCache) -> onnxruntime.IOBinding:
         """Past and present of every layer share the cache's memory. Binding them all takes a tenth of
-        a token's time, so it is done once, and again only when the buffer has moved."""
+        a token's time, so it is done once, and again only when the buffers have moved."""
         binding = self._session.io_binding()
-        for name, array in zip(self._cache_names, cache.buffer, strict=True):
+        for name, array in zip(self._cache_names, cache.buffers, strict=True):
             _bind(binding.bind_input, f"past_key_values.{name}", array)
             _bind(binding.bind_output, f"present.{name}", array)
         return binding

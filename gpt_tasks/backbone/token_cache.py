@@ -12,24 +12,22 @@ _STEP = 256  # tokens; the buffer grows by this much
 class TokenCache:
     """The KV cache of one text or conversation, and which tokens it holds.
 
-    buffer: float32 [2 · layers, 1, key_value_heads, capacity, head_size], key and value of each
-    layer in turn. The attention writes into it in place, so past and present are the same memory.
+    buffers: float32 [1, key_value_heads, capacity, head_size], key and value of each layer in turn.
+    The attention writes into them in place, so past and present are the same memory.
     """
 
     def __init__(self, config: DecoderConfig) -> None:
         self.ids: list[int] = []
+        self.capacity = 0
         self._limit = config.context_length
-        self.buffer = np.empty((2 * config.layers, 1, config.key_value_heads, 0, config.head_size), np.float32)
+        empty = np.empty((1, config.key_value_heads, 0, config.head_size), np.float32)
+        self.buffers = [empty] * (2 * config.layers)
         self.binding: object | None = None
-        """the engine's own: what it has bound to `buffer`; None after the buffer has moved"""
-
-    @property
-    def capacity(self) -> int:
-        return self.buffer.shape[3]
+        """the engine's own: what it has bound to the buffers; None after they have moved"""
 
     @property
     def nbytes(self) -> int:
-        return self.buffer.nbytes
+        return sum(buffer.nbytes for buffer in self.buffers)
 
     def reserve(self, length: int) -> None:
         """Makes room for `length` tokens in all, in steps, keeping what is there.
@@ -40,12 +38,13 @@ class TokenCache:
         if length > self._limit:
             raise ValueError(f"{length} tokens don't fit the context of {self._limit}")
         if length > self.capacity:
-            shape = list(self.buffer.shape)
-            shape[3] = min(-(-length // _STEP) * _STEP, self._limit)
-            larger = np.empty(shape, np.float32)
-            larger[:, :, :, : len(self.ids)] = self.buffer[:, :, :, : len(self.ids)]
-            self.buffer = larger
             self.binding = None
+            self.capacity = min(-(-length // _STEP) * _STEP, self._limit)
+            for index, buffer in enumerate(self.buffers):  # one after another: the old ones go meanwhile
+                _, heads, _, size = buffer.shape
+                larger = np.empty((1, heads, self.capacity, size), np.float32)
+                larger[:, :, : len(self.ids)] = buffer[:, :, : len(self.ids)]
+                self.buffers[index] = larger
 
     def keep_common_beginning(self, ids: Sequence[int]) -> int:
         """Forgets everything from the first token on that differs from `ids`; returns how many are kept.

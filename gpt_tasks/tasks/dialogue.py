@@ -8,7 +8,7 @@ from gpt_tasks.backbone.tokenizer import Tokenizer
 from gpt_tasks.tasks.prompt import Notice, Prompt, require_encodable, require_text, too_long
 
 NAME = "dialogue"
-SAMPLING = SamplingOptions(repetition_penalty=1.05, temperature=0.3, top_k=50, top_p=0.9)
+SAMPLING = SamplingOptions(repetition_penalty=1.05, temperature=0.2, top_k=50, top_p=0.9)
 SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 """What this model was tuned with; another is possible, but this is what it knows best."""
 

@@ -1,0 +1,62 @@
+"""The whole page: a header, the banner, a tab a task."""
+
+from pathlib import Path
+
+import gradio as gr
+
+from gpt_tasks.backbone.backbone import BackboneInBackground
+from gpt_tasks.tasks import dialogue, open_ended, topic_writing
+from gpt_tasks.ui import dialogue_tab, open_ended_tab, status, topic_writing_tab
+from gpt_tasks.ui.texts import browser_texts, label
+
+_ASSETS = Path(__file__).resolve().parents[2] / "assets"
+_FONTS = [
+    "system-ui",
+    "Segoe UI",
+    "Roboto",
+    "Noto Sans",
+    "Noto Sans CJK SC",
+    "PingFang SC",
+    "Microsoft YaHei",
+    "sans-serif",
+]
+_MONOSPACE = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
+_QUEUE_LENGTH = 64  # visitors waiting; one more is told to come back
+
+
+def build_page(background: BackboneInBackground) -> gr.Blocks:
+    with gr.Blocks(title="GPT tasks", analytics_enabled=False, fill_width=True) as page:
+        with gr.Column(elem_id="header"):
+            gr.Markdown(label("headline"), elem_id="headline")
+            gr.Markdown(label("intro"), elem_id="intro")
+        status.build(background)
+        with gr.Tabs():
+            with gr.Tab(label("tab_open_ended"), id=open_ended.NAME):
+                open_ended_tab.build(background)
+            with gr.Tab(label("tab_topic_writing"), id=topic_writing.NAME) as topic_tab:
+                topic_writing_tab.build(background, topic_tab)
+            with gr.Tab(label("tab_dialogue"), id=dialogue.NAME):
+                dialogue_tab.build(background)
+
+        def forget(request: gr.Request) -> None:
+            """The visitor has closed the page: their caches go."""
+            if background.backbone is not None:
+                for task in (open_ended, topic_writing, dialogue):
+                    background.backbone.conversations.forget((request.session_hash, task.NAME))
+
+        page.unload(forget)
+    return page.queue(max_size=_QUEUE_LENGTH)
+
+
+def launch_options() -> dict:
+    """What the page looks like, for `launch`. Everything it loads comes from this server."""
+    theme = gr.themes.Base(primary_hue="teal", neutral_hue="slate", font=_FONTS, font_mono=_MONOSPACE, radius_size="md")
+    return {
+        "theme": theme,
+        "css_paths": _ASSETS / "style.css",
+        "i18n": browser_texts(),
+        "ssr_mode": False,
+        "footer_links": [],
+        "favicon_path": _ASSETS / "favicon.svg",
+        "show_error": False,
+    }

@@ -1,0 +1,194 @@
+"""A visitor writes, stops, chats, goes away; and comes before the model is ready."""
+
+import re
+import subprocess
+import sys
+import time
+
+from playwright.sync_api import expect
+
+from gpt_tasks.backbone.default_model import default_gguf
+from tests.ui.conftest import PROJECT, serve
+
+PROMPT = "Once upon a time, in a small village by the sea,"
+
+
+def write(page):
+    page.locator("button.start:visible").click()
+
+
+def set_length(page, tokens):
+    field = page.locator(".settings:visible input[type=number]").first
+    if not field.is_visible():
+        page.locator(".settings:visible > button").click()
+    field.fill(str(tokens))
+    field.press("Tab")
+
+
+def test_the_page_writes_and_says_its_figures(server, open_page):
+    page = open_page(server)
+    expect(page).to_have_title("GPT tasks")
+    page.fill("#open-ended-text textarea", PROMPT)
+    set_length(page, 24)
+    write(page)
+    figures = page.locator("#open-ended-figures")
+    expect(figures).to_contain_text("24 new tokens", timeout=10_000)
+    expect(figures).to_contain_text(re.compile(r"first token \d+ ms"))
+    expect(figures).to_contain_text(re.compile(r"\d+ tokens/s"))
+    expect(figures).to_contain_text("13 prompt tokens")
+    assert len(page.input_value("#open-ended-result textarea")) > 20
+    expect(page.locator("button.start:visible")).to_be_visible()
+
+
+def test_stop_stops_the_computation(server, open_page):
+    page = open_page(server)
+    page.fill("#open-ended-text textarea", PROMPT)
+    set_length(page, 2048)
+    write(page)
+    expect(page.locator("#open-ended-figures")).to_contain_text("new tokens", timeout=10_000)
+    assert server.is_computing(0.3)
+    page.locator("button.stop:visible").click()
+    expect(page.locator("button.start:visible")).to_be_visible()
+    time.sleep(0.5)
+    assert not server.is_computing()
+    text = page.input_value("#open-ended-result textarea")
+    assert text
+    # And it can write again.
+    set_length(page, 5)
+    write(page)
+    expect(page.locator("#open-ended-figures")).to_contain_text("length reached", timeout=10_000)
+
+
+def test_closing_the_page_stops_the_computation(server, open_page):
+    page = open_page(server)
+    page.fill("#open-ended-text textarea", PROMPT)
+    set_length(page, 2048)
+    write(page)
+    expect(page.locator("#open-ended-figures")).to_contain_text("new tokens", timeout=10_000)
+    page.close()
+    time.sleep(2)
+    assert not server.is_computing()
+
+
+def test_a_chat_over_two_turns_reuses_the_first(server, open_page):
+    page = open_page(server)
+    page.get_by_role("tab", name="Dialogue").click()
+    page.fill("#message textarea", "What is the capital of France?")
+    page.press("#message textarea", "Enter")
+    figures = page.locator("#dialogue-figures")
+    expect(figures).to_contain_text("ended by itself", timeout=15_000)
+    expect(page.locator("#chat")).to_contain_text("Paris")
+    expect(figures).not_to_contain_text("from the cache")
+    page.fill("#message textarea", "And of Italy?")
+    write(page)
+    expect(figures).to_contain_text("from the cache", timeout=15_000)
+    reused = int(re.search(r"(\d+) from the cache", figures.inner_text())[1])
+    assert reused >= 37  # all of the first turn's prompt
+    expect(page.locator("#chat .user")).to_have_count(2)
+
+
+def test_the_prompt_for_a_topic_can_be_seen_and_changed(server, open_page):
+    page = open_page(server)
+    page.get_by_role("tab", name="On a topic").click()
+    page.get_by_role("button", name="the first snow").click()
+    prompt = page.locator("#topic-prompt textarea")
+    expect(prompt).to_have_value("Write a poem about the first snow.")
+    page.locator("#keywords input, #keywords textarea").fill("lamp, sea")
+    expect(prompt).to_have_value("Write a poem about the first snow. Include these words: lamp, sea.")
+    prompt.fill("Write one sentence about snow.")
+    write(page)
+    expect(page.locator("#topic-figures")).to_contain_text("new tokens", timeout=10_000)
+    page.locator("button.stop:visible").click()
+
+
+def test_mistakes_are_explained_where_the_figures_are(server, open_page):
+    page = open_page(server)
+    write(page)
+    alert = page.locator("#open-ended-figures [role=alert]")
+    expect(alert).to_contain_text("the text is empty")
+    page.fill("#open-ended-text textarea", PROMPT)
+    set_length(page, 5)
+    page.get_by_label("Seed").locator("visible=true").fill("first")
+    write(page)
+    expect(alert).to_contain_text("seed is not a number")
+    page.get_by_role("tab", name="Dialogue").click()
+    write(page)
+    expect(page.locator("#dialogue-figures [role=alert]")).to_contain_text("Write a message first")
+
+
+def test_a_text_longer_than_the_context_loses_its_beginning_visibly(server, open_page):
+    page = open_page(server)
+    page.fill("#open-ended-text textarea", "The rain went on and on. " * 1500)
+    set_length(page, 4)
+    write(page)
+    expect(page.locator("#open-ended-figures [role=status]")).to_contain_text(
+        "characters were left out", timeout=30_000
+    )
+    expect(page.locator("#open-ended-figures")).to_contain_text("length reached", timeout=60_000)
+
+
+def test_a_chinese_browser_gets_chinese(server, open_page):
+    page = open_page(server, locale="zh-CN")
+    expect(page.get_by_role("tab", name="续写")).to_be_visible()
+    write(page)
+    expect(page.locator("#open-ended-figures [role=alert]")).to_contain_text("文本是空的")
+    assert "__i18n__" not in page.inner_text("body")
+    page.get_by_role("tab", name="命题写作").click()
+    page.locator("#form input").click()
+    expect(page.get_by_role("option", name="诗歌")).to_be_visible()
+
+
+def test_it_fits_a_phone(server, open_page):
+    page = open_page(server, viewport={"width": 390, "height": 844})
+    for tab in ("On a topic", "Dialogue", "Open-ended"):
+        page.get_by_role("tab", name=tab).click()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_visitor_who_comes_before_the_model(open_page, tmp_path):
+    """On an empty cache the page is there at once, says what is being prepared, and then writes."""
+    environment = {"GPT_TASKS_HOME": str(tmp_path / "home"), "GPT_TASKS_GGUF": str(default_gguf())}
+    with serve(environment, tmp_path / "log") as server:
+        assert server.seconds_to_answer < 10  # 5 on a machine that does nothing else
+        page = open_page(server)
+        status = page.locator("#status")
+        expect(status).to_contain_text(re.compile("Checking the weights|Building the model|Loading"), timeout=10_000)
+        page.fill("#open-ended-text textarea", PROMPT)
+        write(page)
+        expect(page.locator("#open-ended-figures [role=alert]")).to_contain_text("still being prepared")
+        expect(status).to_be_hidden(timeout=120_000)
+        write(page)
+        expect(page.locator("#open-ended-figures")).to_contain_text("new tokens", timeout=15_000)
+
+
+def test_a_failure_to_prepare_is_said_on_the_page(open_page, tmp_path):
+    wrong = tmp_path / "wrong.gguf"
+    wrong.write_bytes(b"GGUF?")
+    environment = {"GPT_TASKS_HOME": str(tmp_path / "home"), "GPT_TASKS_GGUF": str(wrong)}
+    with serve(environment, tmp_path / "log") as server:
+        page = open_page(server)
+        expect(page.locator("#status")).to_contain_text("is not the file that this version was made for")
+        expect(page.locator("#retry")).to_be_visible()
+        page.locator("#retry").click()
+        expect(page.locator("#status")).to_contain_text("is not the file that this version was made for")
+
+
+def test_idle_memory(default_artifact, open_page, tmp_path):
+    with serve({}, tmp_path / "log") as server:
+        page = open_page(server)
+        expect(page.locator("#status")).to_be_hidden(timeout=20_000)
+        page.fill("#open-ended-text textarea", PROMPT)
+        set_length(page, 5)
+        write(page)
+        expect(page.locator("#open-ended-figures")).to_contain_text("5 new tokens", timeout=10_000)
+        page.close()
+        time.sleep(1)
+        assert server.resident_megabytes() <= 450
+
+
+def test_serving_imports_neither_torch_nor_transformers():
+    code = (
+        "import sys, app; from gpt_tasks.ui.page import build_page; build_page(app.BackboneInBackground());"
+        "bad = {'torch', 'transformers', 'onnx', 'gguf', 'optimum'} & set(sys.modules); assert not bad, bad"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True)
