@@ -1,5 +1,108 @@
-SUMMARY = ""
+"""Measure how fast an exported model is, next to its peers, in one run.
+
+Each engine runs in a process of its own, in turns, and the best of several rounds counts. The ratios
+between rows mean more than the figures: machines differ, and other work disturbs.
+
+  python -m compression bench my-model
+  python -m compression bench my-model --peer transformers --peer optimum --peer llama.cpp --json
+
+The first run with peers makes their files in the cache folder (minutes).
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from compression.benchmark import Contestant, Row, compare
+from compression.peers import LLAMA_CPP_PRECISIONS, PEERS, checkpoint_folder, gguf_file, optimum_folder
+from gpt_tasks.backbone.artifact import Artifact
+from gpt_tasks.backbone.threads import available_cores
+from gpt_tasks.errors import UserError
+
+SUMMARY = "measure an exported model's speed, memory and size next to its peers"
+_LLAMA_CPP_DEFAULT = ("Q8_0", "Q4_1")
 
 
-def add_arguments(p):
-    pass
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("artifact", metavar="ARTIFACT", type=Path, help="an exported model's folder")
+    parser.add_argument("--precision", action="append", metavar="P", help="of the folder's; all of them if left out")
+    parser.add_argument(
+        "--peer",
+        action="append",
+        default=[],
+        choices=PEERS,
+        help="measure this engine too (may be given several times); llama.cpp: the default model only, "
+        "after pip install -r requirements-bench.txt",
+    )
+    parser.add_argument(
+        "--llama-cpp-precision",
+        action="append",
+        choices=LLAMA_CPP_PRECISIONS,
+        metavar="P",
+        help=f"of llama.cpp, {', '.join(LLAMA_CPP_PRECISIONS)} (default: {' and '.join(_LLAMA_CPP_DEFAULT)})",
+    )
+    parser.add_argument(
+        "--model", help="where the peers take the model from, as in export (default: where the artifact came from)"
+    )
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="how often each engine runs (default: 3)")
+    parser.add_argument("--threads", type=int, metavar="N", help="default: the cores that this process may use")
+    parser.add_argument("--json", action="store_true", help="print a JSON list of rows")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    if arguments.rounds < 1 or (arguments.threads is not None and arguments.threads < 1):
+        raise UserError("--rounds and --threads must be at least 1.")
+    contestants = _contestants(arguments, arguments.threads or available_cores())
+
+    def began(contestant: Contestant, round_: int) -> None:
+        sys.stderr.write(f"round {round_ + 1} of {arguments.rounds}: {contestant.engine} {contestant.precision}\n")
+
+    try:
+        rows = compare(contestants, arguments.rounds, began)
+    except RuntimeError as error:
+        raise UserError(str(error)) from error
+    print(json.dumps([asdict(row) for row in rows], indent=1) if arguments.json else _table(rows))
+
+
+def _contestants(arguments: argparse.Namespace, threads: int) -> list[Contestant]:
+    artifact = Artifact(arguments.artifact)
+    found = []
+    for precision in arguments.precision or artifact.precisions:
+        artifact.graph_path(precision)  # raises where there is none
+        found.append(Contestant("ours", precision, str(arguments.artifact), threads))
+    peers = dict.fromkeys(arguments.peer)
+    if "llama.cpp" in peers:
+        if artifact.report["source"]["kind"] != "default":
+            raise UserError(
+                "The peer llama.cpp is measured with the default model's file only, and this is another model."
+            )
+        for precision in arguments.llama_cpp_precision or _LLAMA_CPP_DEFAULT:
+            found.append(Contestant("llama.cpp", precision, str(gguf_file(precision)), threads))
+    if "transformers" in peers:
+        folder = str(checkpoint_folder(_model_name(arguments, artifact)))
+        found += [Contestant("transformers", precision, folder, threads) for precision in ("float32", "bfloat16")]
+    if "optimum" in peers:
+        found.append(Contestant("optimum", "fp32", str(optimum_folder(_model_name(arguments, artifact))), threads))
+    return found
+
+
+def _model_name(arguments: argparse.Namespace, artifact: Artifact) -> str:
+    source = artifact.report["source"]
+    name = arguments.model or source.get("repository") or ("default" if source["kind"] == "default" else None)
+    if name is None:
+        raise UserError("The artifact came from a local folder: name that folder in --model, for the peers to load.")
+    return name
+
+
+def _table(rows: list[Row]) -> str:
+    heads = ["engine", "precision", "decode t/s", "prefill t/s", "first token ms", "load s", "peak MB", "size MB"]
+    cells = [[str(value) for value in asdict(row).values()] for row in rows]
+    widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
+    lines = []
+    for line in [heads, *cells]:
+        names = [cell.ljust(width) for cell, width in zip(line[:2], widths[:2], strict=True)]
+        figures = [cell.rjust(width) for cell, width in zip(line[2:], widths[2:], strict=True)]
+        lines.append("  ".join(names + figures))
+    return "\n".join(lines)

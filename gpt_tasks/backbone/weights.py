@@ -43,7 +43,7 @@ class DecoderWeights(Mapping[str, np.ndarray]):
         self, config: DecoderConfig, checkpoint: Mapping[str, np.ndarray], hugging_face_config: Mapping
     ) -> None:
         self.config = config
-        self._checkpoint = checkpoint
+        self.checkpoint = checkpoint
         family = family_of(hugging_face_config)
         self._sources = family.sources(config)
         self._prefix = family.prefix
@@ -56,11 +56,11 @@ class DecoderWeights(Mapping[str, np.ndarray]):
 
     def _find(self, name: str) -> str | None:
         """Some checkpoints leave out the name of the module that holds everything but the head."""
-        return next((n for n in (name, name.removeprefix(self._prefix)) if n in self._checkpoint), None)
+        return next((n for n in (name, name.removeprefix(self._prefix)) if n in self.checkpoint), None)
 
     def __getitem__(self, name: str) -> np.ndarray:
         source = self._sources[name]
-        return np.ascontiguousarray(source.transform(self._checkpoint[self._find(source.name)]), dtype=np.float32)
+        return np.ascontiguousarray(source.transform(self.checkpoint[self._find(source.name)]), dtype=np.float32)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._sources)

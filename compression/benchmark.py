@@ -1,0 +1,142 @@
+"""Measures engines against each other: each in a process of its own, in turns, the best of several rounds.
+
+    decode_tokens_per_second    greedy tokens after a prompt of 64
+    prefill_tokens_per_second   a prompt of 512, logits of its last position only (where the engine can)
+    time_to_first_token_ms      a prompt of 64, nothing cached
+    load_seconds                from nothing (its imports included) to ready
+    peak_memory_mb              the process's largest resident size, in 10^6 bytes
+    size_mb                     the model's files, in 10^6 bytes
+
+The prompts are seeded random tokens: no engine's speed depends on which tokens they are.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+
+from compression.peers import open_engine
+
+PROMPT, LONG_PROMPT, NEW_TOKENS = 64, 512, 64
+_REPEATS = 3  # within a process, after one run that isn't counted
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """Which engine to measure; everything a child process needs to know."""
+
+    engine: str
+    """ours, transformers, optimum or llama.cpp"""
+    precision: str
+    path: str
+    """of the artifact, checkpoint folder, exported folder or GGUF file"""
+    threads: int
+
+
+@dataclass(frozen=True)
+class Row:
+    engine: str
+    precision: str
+    decode_tokens_per_second: float
+    prefill_tokens_per_second: float
+    time_to_first_token_ms: float
+    load_seconds: float
+    peak_memory_mb: float
+    size_mb: float
+
+
+def compare(
+    contestants: Sequence[Contestant], rounds: int, began: Callable[[Contestant, int], None] = lambda *_: None
+) -> list[Row]:
+    """A row for each contestant. They take turns, so that a slow minute of the machine hits them alike.
+
+    Raises:
+        RuntimeError: a contestant that failed, with what it said.
+    """
+    rows: list[list[Row]] = [[] for _ in contestants]
+    for round_ in range(rounds):
+        for contestant, measured in zip(contestants, rows, strict=True):
+            began(contestant, round_)
+            measured.append(_measure_in_child(contestant))
+    return [_best(measured) for measured in rows]
+
+
+def _best(rows: Sequence[Row]) -> Row:
+    def over(name: str, best: Callable) -> float:
+        return best(getattr(row, name) for row in rows)
+
+    return Row(
+        rows[0].engine,
+        rows[0].precision,
+        over("decode_tokens_per_second", max),
+        over("prefill_tokens_per_second", max),
+        over("time_to_first_token_ms", min),
+        over("load_seconds", min),
+        over("peak_memory_mb", min),
+        rows[0].size_mb,
+    )
+
+
+def _measure_in_child(contestant: Contestant) -> Row:
+    done = subprocess.run(
+        [sys.executable, "-m", "compression.benchmark", json.dumps(asdict(contestant))],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"{contestant.engine} {contestant.precision} failed: {done.stderr.strip()[-2000:]}")
+    return Row(**json.loads(done.stdout.strip().split("\n")[-1]))
+
+
+def measure(contestant: Contestant) -> Row:
+    """In this process, which should have done nothing else before."""
+    start = perf_counter()
+    engine = open_engine(**asdict(contestant))
+    load_seconds = perf_counter() - start
+    random = np.random.default_rng(0)
+    short, long = (random.integers(20, engine.vocabulary_size, length).tolist() for length in (PROMPT, LONG_PROMPT))
+
+    def seconds(work: Callable[[], object]) -> Iterator[float]:
+        work()
+        for _ in range(_REPEATS):
+            begin = perf_counter()
+            work()
+            yield perf_counter() - begin
+
+    def decode() -> float:
+        token = engine.start(short)
+        begin = perf_counter()
+        for _ in range(NEW_TOKENS):
+            token = engine.step(token)
+        return perf_counter() - begin
+
+    first = min(seconds(lambda: engine.start(short)))
+    prefill = min(seconds(lambda: engine.start(long)))
+    decoding = min(decode() for _ in range(_REPEATS))
+    return Row(
+        contestant.engine,
+        contestant.precision,
+        round(NEW_TOKENS / decoding, 1),
+        round(LONG_PROMPT / prefill, 1),
+        round(1000 * first, 1),
+        round(load_seconds, 2),
+        _peak_memory_mb(),
+        round(engine.size_mb, 1),
+    )
+
+
+def _peak_memory_mb() -> float:
+    """From /proc: getrusage's figure would include what the parent held when it started this process."""
+    kibibytes = int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+    return round(kibibytes * 1024 / 10**6, 1)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(asdict(measure(Contestant(**json.loads(sys.argv[1]))))) + "\n")
