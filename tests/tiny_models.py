@@ -1,5 +1,6 @@
 """Tiny random models of every variant, made by transformers: the independent reference of many tests."""
 
+from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -55,7 +56,7 @@ VARIANTS = {
 def make(variant: str, seed: int = 0) -> torch.nn.Module:
     """A random model in evaluation mode; biases and norms are random too, so that none can be forgotten unseen."""
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(VARIANTS[variant], attn_implementation="eager").eval()
+    model = AutoModelForCausalLM.from_config(deepcopy(VARIANTS[variant]), attn_implementation="eager").eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.dim() == 1:

@@ -19,6 +19,7 @@ from gpt_tasks.backbone.backbone import MODEL_VARIABLE, Backbone, load_backbone
 from gpt_tasks.backbone.chat_template import Message
 from gpt_tasks.backbone.generate import Event, Generated, Piece
 from gpt_tasks.backbone.sampling import SamplingOptions
+from gpt_tasks.backbone.tokenizer import replace_surrogates
 from gpt_tasks.errors import UserError
 from gpt_tasks.progress_output import make_reporter
 from gpt_tasks.tasks import dialogue, open_ended, topic_writing
@@ -79,8 +80,10 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.prompt is None and not interactive:
         raise UserError("There is no prompt. Give it as the last argument, or - to read standard input.")
     text = sys.stdin.buffer.read().decode("utf-8", "replace") if arguments.prompt == "-" else arguments.prompt
-    if text is not None and not text.strip():
-        raise UserError("The prompt is empty. Write something first.")
+    if text is not None:
+        text = replace_surrogates(text)  # bytes of an argument that are no UTF-8
+        if not text.strip():
+            raise UserError("The prompt is empty. Write something first.")
     if arguments.max_new_tokens < 1:
         raise UserError(f"--max-new-tokens must be at least 1, not {arguments.max_new_tokens}.")
     with make_reporter("bar" if sys.stderr.isatty() else "none") as report:

@@ -1,6 +1,5 @@
 """A task's request as what the model reads, fitted into its context."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gpt_tasks.backbone.tokenizer import Tokenizer
@@ -55,9 +54,17 @@ def require_text(text: str, what: str, key: str) -> None:
 
 
 def last_tokens(tokenizer: Tokenizer, text: str, room: int) -> tuple[list[int], str, tuple[Notice, ...]]:
-    """A text's ids; of one that doesn't fit, the last ones, with a notice of what was left out."""
+    """A text's ids; of one that doesn't fit, the last ones, with a notice of what was left out.
+
+    Raises:
+        UserError: characters only that the model has no tokens for.
+    """
     tail = text[-room * _CHARACTERS_A_TOKEN :]
     ids = tokenizer.encode(tail, begin=True)
+    if not ids:
+        raise UserError(
+            "The text has no character that the model knows. Write something else.", key="unknown_characters"
+        )
     if len(ids) <= room and len(tail) == len(text):
         return ids, text, ()
     ids = ids[-room:]
@@ -89,7 +96,3 @@ def too_long(what: str, characters: int, room: int, key: str) -> UserError:
         room=room,
         about=3 * room,
     )
-
-
-def count_characters(texts: Sequence[str]) -> int:
-    return sum(map(len, texts))

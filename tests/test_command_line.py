@@ -1,0 +1,210 @@
+"""The command lines as a person uses them, nonsense included."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from gpt_tasks.backbone.artifact import Artifact
+from tests import tiny_models
+
+PROMPT = "Once upon a time, in a small village by the sea,"
+
+
+def call(*arguments, program="gpt_tasks", stdin="", **environment):
+    return subprocess.run(
+        [sys.executable, "-m", program, *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        timeout=120,
+    )
+
+
+@pytest.mark.usefixtures("default_artifact")
+class TestGenerate:
+    def test_json(self):
+        done = call("generate", PROMPT, "--max-new-tokens", 8, "--temperature", 0, "--repetition-penalty", 1, "--json")
+        result = json.loads(done.stdout)
+        assert result["text"].startswith(" there")
+        assert {
+            "text",
+            "prompt_tokens",
+            "new_tokens",
+            "time_to_first_token_ms",
+            "tokens_per_second",
+            "stop_reason",
+        } <= result.keys()
+        assert (result["prompt_tokens"], result["new_tokens"], result["stop_reason"]) == (13, 8, "length")
+        assert done.stderr == ""
+
+    def test_the_prompt_from_standard_input_streams_to_standard_output(self):
+        done = call("generate", "-", "--max-new-tokens", 8, "--seed", 1, stdin=PROMPT)
+        assert done.returncode == 0
+        assert done.stdout.strip()
+        assert "8 new" in done.stderr and "13 prompt tokens" in done.stderr
+
+    def test_a_topic(self):
+        done = call(
+            "generate",
+            "--task",
+            "topic_writing",
+            "--form",
+            "poem",
+            "--keywords",
+            "sea,lamp",
+            "a lighthouse",
+            "--max-new-tokens",
+            5,
+            "--json",
+        )
+        assert json.loads(done.stdout)["prompt"] == "Write a poem about a lighthouse. Include these words: sea, lamp."
+
+    def test_a_dialogue(self):
+        done = call("generate", "--task", "dialogue", "What is the capital of France?", "--temperature", 0, "--json")
+        result = json.loads(done.stdout)
+        assert "Paris" in result["text"]
+        assert result["stop_reason"] == "end_of_text"
+
+    def test_a_dialogue_turn_by_turn(self):
+        done = call(
+            "generate",
+            "--task",
+            "dialogue",
+            "--max-new-tokens",
+            20,
+            stdin="What is the capital of France?\n\nAnd of Italy?\n",
+        )
+        assert done.returncode == 0
+        first, second = (line for line in done.stderr.split("\n") if "prompt tokens" in line)
+        assert "(0 reused)" in first and "(0 reused)" not in second
+
+    def test_stop_strings_and_seed(self):
+        settings = ["--max-new-tokens", 40, "--seed", 5, "--json"]
+        first, second = (json.loads(call("generate", PROMPT, *settings).stdout)["text"] for _ in range(2))
+        assert first == second
+        stop = first[20:24]
+        result = json.loads(call("generate", PROMPT, *settings, "--stop", "nowhere to be found", "--stop", stop).stdout)
+        assert result["stop_reason"] == "stop_string"
+        assert result["text"] == first[: first.index(stop)]
+
+    def test_a_text_longer_than_the_context(self):
+        done = call("generate", "-", "--max-new-tokens", 2, "--json", stdin="It rained. " * 4000)
+        assert "first" in json.loads(done.stdout)["notices"][0]
+        assert "note: The text is longer" in done.stderr
+
+    def test_another_models_folder(self, tiny_artifact):
+        artifact, _ = tiny_artifact("gpt2")
+        done = call(
+            "generate", "hello", "--model", artifact.folder, "--precision", "fp32", "--max-new-tokens", 5, "--json"
+        )
+        assert json.loads(done.stdout)["new_tokens"] <= 5
+
+    @pytest.mark.parametrize(
+        "arguments, message",
+        [
+            (["generate", ""], "prompt is empty"),
+            (["generate"], "no prompt"),
+            (["generate", "--task", "haiku", "x"], "'haiku' is unknown"),
+            (["generate", "x", "--temperature", "-1"], "temperature must be between 0 and 10"),
+            (["generate", "x", "--top-p", "0"], "top p must be above 0"),
+            (["generate", "x", "--top-p", "2"], "top p must be above 0"),
+            (["generate", "x", "--max-new-tokens", "0"], "at least 1"),
+            (["generate", "x", "--max-new-tokens", "99999"], "between 1 and 8191"),
+            (["generate", "x", "--temperature", "warm"], "invalid float value: 'warm'"),
+            (["generate", "x", "--model", "/nowhere"], "not an exported model"),
+            (["generate", "x", "--precision", "int3"], "has no precision 'int3'; it has: fp32, int8_blocks"),
+            (["generate", "--task", "topic_writing", "x", "--form", "opera"], "'opera' is unknown"),
+            (["dance"], "invalid choice: 'dance'"),
+            ([], "COMMAND"),
+        ],
+    )
+    def test_mistakes(self, arguments, message):
+        done = call(*arguments)
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+        assert done.stdout == ""
+
+    def test_odd_bytes_in_the_prompt(self):
+        done = subprocess.run(
+            [sys.executable, "-m", "gpt_tasks", "generate", b"caf\xe9 \xf0\x9f", "--max-new-tokens", "3", "--json"],
+            capture_output=True,
+        )
+        assert json.loads(done.stdout)["new_tokens"] == 3
+
+    def test_a_cache_that_cannot_be_written(self):
+        done = call("generate", "x", GPT_TASKS_HOME="/proc/nowhere")
+        assert done.returncode == 2
+        assert "GPT_TASKS_HOME" in done.stderr and "Traceback" not in done.stderr
+
+    def test_a_reader_that_goes_away(self):
+        done = subprocess.run(
+            f"{sys.executable} -m gpt_tasks generate x --max-new-tokens 200 | head -c 1",
+            shell=True,
+            capture_output=True,
+            text=True,
+        )
+        assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+
+    @pytest.mark.parametrize("command", ["prepare", "generate"])
+    def test_help(self, command):
+        done = call(command, "--help")
+        assert done.returncode == 0 and "usage" in done.stdout
+
+
+class TestCompression:
+    def test_export(self, tmp_path):
+        tiny_models.save("gpt2", tmp_path / "model")
+        done = call(
+            "export",
+            tmp_path / "model",
+            tmp_path / "out",
+            "--precision",
+            "int8_blocks",
+            "--json",
+            program="compression",
+        )
+        assert list(json.loads(done.stdout)["precisions"]) == ["int8_blocks"]
+        assert Artifact(tmp_path / "out").precisions == ["int8_blocks"]
+        assert "Exporting int8_blocks" in done.stderr
+
+    def test_bench(self, default_artifact):
+        done = call(
+            "bench",
+            default_artifact.folder,
+            "--precision",
+            "int8_blocks",
+            "--rounds",
+            1,
+            "--json",
+            program="compression",
+        )
+        (row,) = json.loads(done.stdout)
+        assert row["engine"] == "ours" and row["precision"] == "int8_blocks"
+        figures = [value for key, value in row.items() if key not in ("engine", "precision")]
+        assert len(figures) == 6 and min(figures) > 0
+        assert row["peak_memory_mb"] < 700
+
+    @pytest.mark.parametrize(
+        "arguments, message",
+        [
+            (["export", "/nowhere", "out"], "not a model's folder"),
+            (["export", "default", "/proc/out"], "can't be written"),
+            (["export", "default", "out", "--precision", "int3"], "invalid choice: 'int3'"),
+            (["bench", "/nowhere"], "not an exported model"),
+        ],
+    )
+    def test_mistakes(self, arguments, message):
+        done = call(*arguments, program="compression")
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+
+    @pytest.mark.parametrize("command", ["export", "bench"])
+    def test_help(self, command):
+        done = call(command, "--help", program="compression")
+        assert done.returncode == 0 and "usage" in done.stdout
