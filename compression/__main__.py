@@ -1,9 +1,9 @@
 """`python -m compression COMMAND`: a table of commands, each in a file of its own under `commands`."""
 
-from compression.commands import bench, export
+from compression.commands import bench, check, export
 from gpt_tasks.command_line import run
 
-COMMANDS = {"export": export, "bench": bench}
+COMMANDS = {"export": export, "check": check, "bench": bench}
 
 if __name__ == "__main__":
     run("compression", "Makes a small GPT small and fast on a CPU, and says what that cost.", COMMANDS)

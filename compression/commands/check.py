@@ -1,0 +1,77 @@
+"""Check what an exported model's numbers cost: each precision against fp32.
+
+Prints perplexity and its ratio to the reference, how often both find the same next token likeliest, the
+mean KL divergence, and how much of 64 greedy tokens stays the same. Exits with 1 where a ratio passes
+the precision's limit.
+
+  python -m compression check my-model
+  python -m compression check my-model --text my.txt --sizes
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from compression.check import check_precision, default_text
+from compression.graph_sizes import sizes_by_kind
+from gpt_tasks.backbone.artifact import Artifact
+from gpt_tasks.errors import UserError
+
+SUMMARY = "check what each precision of an exported model costs in quality"
+REFERENCE = "fp32"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("artifact", metavar="ARTIFACT", type=Path, help="an exported model's folder")
+    parser.add_argument("--precision", action="append", metavar="P", help="of the folder's; all but fp32 if left out")
+    parser.add_argument("--against", metavar="DIR", type=Path, help="take the fp32 reference from this folder instead")
+    parser.add_argument("--text", metavar="FILE", type=Path, help="score this text (default: one that comes with it)")
+    parser.add_argument("--sizes", action="store_true", help="list the bytes of each kind of tensor too")
+    parser.add_argument("--json", action="store_true", help="print a JSON list, one object a precision")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    artifact = Artifact(arguments.artifact)
+    reference = artifact if arguments.against is None else Artifact(arguments.against)
+    if REFERENCE not in reference.precisions:
+        raise UserError(
+            f"{reference.folder} has no fp32 to check against. Name a folder that has, with --against, "
+            "or export the model again with --precision fp32 too."
+        )
+    precisions = arguments.precision or [
+        name for name in artifact.precisions if name != REFERENCE or arguments.against is not None
+    ]
+    if not precisions:
+        raise UserError(f"{artifact.folder} has fp32 only, and there is nothing to check it against.")
+    text = default_text() if arguments.text is None else read_text(arguments.text)
+    results = []
+    for precision in precisions:
+        result = check_precision(artifact, precision, reference, text)
+        results.append(
+            {**asdict(result), **({"sizes": sizes_by_kind(artifact.graph_path(precision))} if arguments.sizes else {})}
+        )
+        if not arguments.json:
+            print(result.describe())
+            for kind, size in results[-1].get("sizes", {}).items():
+                print(f"    {size / 10**6:9.2f} MB  {kind}")
+        for warning in result.warnings:
+            sys.stderr.write(f"warning: {precision}: {warning}\n")
+    if arguments.json:
+        print(json.dumps(results, indent=1, ensure_ascii=False))
+    if not all(result["passed"] for result in results):
+        sys.exit(1)
+
+
+def read_text(path: Path) -> str:
+    """
+    Raises:
+        UserError: no such file, or no UTF-8.
+    """
+    try:
+        return path.read_text("utf-8")
+    except OSError as error:
+        raise UserError(f"{path} can't be read ({error.strerror}).") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not a text in UTF-8 ({error.reason} at byte {error.start}).") from error

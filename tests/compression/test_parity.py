@@ -1,0 +1,76 @@
+"""The exported model's quality in graded figures: by hand, and against what others measured."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from compression.graph_sizes import duplicated_embedding, sizes_by_kind
+from compression.parity import compare
+from gpt_tasks.backbone.ort_engine import OrtEngine
+
+TEXT = Path(__file__).resolve().parents[2] / "assets" / "texts" / "check.txt"
+LLAMA_CPP = 33.8876  # llama.cpp's perplexity, of the same weights in F16, with the same windows
+
+
+class Fixed:
+    """A model that always predicts the same distribution."""
+
+    def __init__(self, probabilities):
+        self.logits = np.log(np.array(probabilities, np.float32))
+
+    def new_cache(self):
+        return []
+
+    def read(self, ids, cache, all_logits=False):
+        cache += ids
+        return np.tile(self.logits, (len(ids) if all_logits else 1, 1))
+
+
+def test_figures_by_hand():
+    ids = [0, 1, 2, 1] * 600  # more than two windows
+    parity = compare(Fixed([0.5, 0.25, 0.25]), Fixed([0.25, 0.5, 0.25]), ids, [[0], [1]])
+    # Of the tokens that follow (a window's first isn't scored): count each.
+    scored = [token for begin in range(0, 2400, 1024) for token in ids[begin : begin + 1024][1:]]
+    shares = np.bincount(scored) / len(scored)
+    assert parity.reference_perplexity == pytest.approx(np.exp(-shares @ np.log([0.5, 0.25, 0.25])))
+    assert parity.perplexity == pytest.approx(np.exp(-shares @ np.log([0.25, 0.5, 0.25])))
+    assert parity.ratio == pytest.approx(parity.perplexity / parity.reference_perplexity)
+    assert parity.mean_kl == pytest.approx(0.5 * np.log(2) - 0.25 * np.log(2))
+    assert (parity.top1_agreement, parity.greedy_agreement) == (0, 0)
+    same = compare(Fixed([0.5, 0.5]), Fixed([0.5, 0.5]), [0, 1, 1], [[0]])
+    assert (same.ratio, same.mean_kl, same.top1_agreement, same.greedy_agreement) == (1, 0, 1, 1)
+    with pytest.raises(ValueError, match="fewer than two"):
+        compare(Fixed([1]), Fixed([1]), [0], [[0]])
+
+
+@pytest.fixture(scope="module")
+def parity(default_artifact):
+    ids = default_artifact.load_tokenizer().encode(TEXT.read_text("utf-8"))
+    return compare(OrtEngine(default_artifact, "fp32"), OrtEngine(default_artifact, "int8_blocks"), ids, [ids[:8]])
+
+
+def test_fp32_has_the_perplexity_that_llama_cpp_measures(parity):
+    assert parity.reference_perplexity == pytest.approx(LLAMA_CPP, rel=0.005)
+
+
+def test_int8_blocks_cost_less_than_one_per_cent(parity):
+    assert parity.ratio <= 1.01
+    assert parity.top1_agreement > 0.93
+    assert parity.mean_kl < 0.02
+
+
+def test_sizes_by_kind_sum_up_to_the_file(default_artifact):
+    path = default_artifact.graph_path("fp32")
+    sizes = sizes_by_kind(path)
+    assert sizes["embedding.weight"] == 49_152 * 576 * 4
+    assert sizes["feed_forward.down.weight"] == 30 * 1536 * 576 * 4
+    assert sum(sizes.values()) == pytest.approx(
+        10**6 * default_artifact.report["precisions"]["fp32"]["size_mb"], rel=0.01
+    )
+
+
+def test_a_tied_embedding_that_is_stored_twice_is_seen(default_artifact, tiny_artifact):
+    assert duplicated_embedding(default_artifact.graph_path("int8_blocks"), 49_152, 576) == []
+    untied = tiny_artifact("llama_untied")[0]
+    assert len(duplicated_embedding(untied.graph_path("fp32"), 300, 64)) == 2
