@@ -1,18 +1,23 @@
 """Opens the page. `python app.py`; the port comes from GRADIO_SERVER_PORT (7860 if unset)."""
 
 import os
+import signal
 import sys
+import warnings
 
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports below ends quietly
 
 from gpt_tasks.backbone.backbone import BackboneInBackground
 from gpt_tasks.progress_output import make_reporter
 
+PORT_VARIABLE = "GRADIO_SERVER_PORT"
 DEFAULT_PORT = 7860
 
 
 def main() -> None:
+    port = take_port()
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    warnings.filterwarnings("ignore", message=".*HTTP_422.*")  # Gradio's own business, at every click
     with make_reporter("bar" if sys.stderr.isatty() else "none") as report:
         background = BackboneInBackground(report)
         background.start()
@@ -20,17 +25,19 @@ def main() -> None:
         from gpt_tasks.ui.page import build_page, launch_options
 
         page = build_page(background)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
-            page.launch(server_port=_port(), **launch_options())
-        except OSError as error:  # a port that is taken
-            sys.exit(f"error: {error} Name another port in GRADIO_SERVER_PORT.")
+            page.launch(server_port=port, **launch_options())
+        except OSError:
+            sys.exit(f"error: The port {port} is taken. Name another one in {PORT_VARIABLE}.")
 
 
-def _port() -> int:
-    given = os.environ.get("GRADIO_SERVER_PORT", "")
-    if given and not (given.isdigit() and 0 < int(given) < 65536):
-        sys.exit(f"error: GRADIO_SERVER_PORT is {given!r}, not a port number.")
-    return int(given or DEFAULT_PORT)
+def take_port() -> int:
+    """The port asked for. The variable is taken away: Gradio would read it too, and fail on nonsense."""
+    given = os.environ.pop(PORT_VARIABLE, "").strip() or str(DEFAULT_PORT)
+    if not (given.isascii() and given.isdigit() and 0 < int(given) < 65536):
+        sys.exit(f"error: {PORT_VARIABLE} is {given!r}, not a port number between 1 and 65535.")
+    return int(given)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,9 @@
 """`python -m compression COMMAND`: a table of commands, each in a file of its own under `commands`."""
 
+import signal
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports below ends quietly; `run` handles it later
+
 from compression.commands import bench, check, export
 from gpt_tasks.command_line import run
 

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from gpt_tasks.errors import UserError
-from gpt_tasks.home import home, whole_folder
+from gpt_tasks.home import whole_folder, writable_home
 
 LLAMA_CPP_PRECISIONS = {
     "F16": "LLAMA_FTYPE_MOSTLY_F16",
@@ -157,7 +157,7 @@ def checkpoint_folder(model_name: str) -> Path:
     from gpt_tasks.backbone.weights import open_model
 
     model = open_model(model_name)
-    folder = home() / "bench" / f"{model.name}-checkpoint"
+    folder = writable_home() / "bench" / f"{model.name}-checkpoint"
     if not folder.is_dir():
         import torch
         from transformers import AutoConfig, AutoModelForCausalLM
@@ -199,7 +199,7 @@ def gguf_file(precision: str) -> Path:
     source = default_gguf()
     if LLAMA_CPP_PRECISIONS[precision] is None:
         return source
-    folder = home() / "bench" / f"{source.stem}-{precision}"
+    folder = writable_home() / "bench" / f"{source.stem}-{precision}"
     if not folder.is_dir():
         import ctypes
 

@@ -35,6 +35,7 @@ def run(program: str, description: str, commands: Mapping[str, Command]) -> NoRe
         )
         command.add_arguments(subparser)
     arguments = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # A polite kill unwinds like Ctrl-C, so that nothing half-written stays.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:

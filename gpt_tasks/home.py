@@ -15,13 +15,18 @@ VARIABLE = "GPT_TASKS_HOME"
 
 
 def home() -> Path:
-    """The cache folder, made if it isn't there: $GPT_TASKS_HOME, or gpt-tasks in the user's cache directory.
+    """The cache folder: $GPT_TASKS_HOME, or gpt-tasks in the user's cache directory. It may not be there yet."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get(VARIABLE) or caches / "gpt-tasks").expanduser().resolve()
+
+
+def writable_home() -> Path:
+    """The cache folder, made if it isn't there.
 
     Raises:
         UserError: it can't be made or written to.
     """
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = Path(os.environ.get(VARIABLE) or caches / "gpt-tasks").expanduser()
+    folder = home()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = mkdtemp(dir=folder, prefix=".probe-")
@@ -34,7 +39,7 @@ def home() -> Path:
             folder=folder,
             reason=error.strerror,
         ) from error
-    return folder.resolve()
+    return folder
 
 
 def require_free_space(folder: Path, megabytes: int, purpose: str) -> None:

@@ -17,6 +17,7 @@ _LABELS = {
     "verifying": "Verifying",
     "exporting": "Exporting",
     "loading": "Loading",
+    "reading": "Reading the prompt",
 }
 
 
@@ -63,6 +64,7 @@ class _Bars:
             self._of = (progress.stage, progress.detail)
             in_bytes = progress.unit == "bytes"
             self._bar = tqdm(
+                bar_format=None if progress.total else "{desc}",
                 total=progress.total or None,
                 desc=f"{_LABELS[progress.stage]} {progress.detail}".strip(),
                 unit="B" if in_bytes else f" {progress.unit}",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 
@@ -93,8 +94,14 @@ class TestGenerate:
 
     def test_a_text_longer_than_the_context(self):
         done = call("generate", "-", "--max-new-tokens", 2, "--json", stdin="It rained. " * 4000)
-        assert "first" in json.loads(done.stdout)["notices"][0]
+        assert "left out" in json.loads(done.stdout)["notices"][0]
         assert "note: The text is longer" in done.stderr
+
+    def test_the_length_of_a_model_with_a_short_context(self, tiny_artifact):
+        done = call("generate", "hello", "--model", tiny_artifact("llama")[0].folder, "--json")
+        assert done.returncode == 0, done.stderr
+        done = call("bench", tiny_artifact("llama")[0].folder, program="compression")
+        assert done.returncode == 2 and "too short for the measurement" in done.stderr
 
     def test_another_models_folder(self, tiny_artifact):
         artifact, _ = tiny_artifact("gpt2")
@@ -118,6 +125,10 @@ class TestGenerate:
             (["generate", "x", "--model", "/nowhere"], "not an exported model"),
             (["generate", "x", "--precision", "int3"], "has no precision 'int3'; it has: fp32, int8_blocks"),
             (["generate", "--task", "topic_writing", "x", "--form", "opera"], "'opera' is unknown"),
+            (
+                ["generate", "x", "--task", "dialogue", "--system", "Be kind. " * 5000],
+                "with the system prompt) is too long",
+            ),
             (["dance"], "invalid choice: 'dance'"),
             ([], "COMMAND"),
         ],
@@ -208,3 +219,24 @@ class TestCompression:
     def test_help(self, command):
         done = call(command, "--help", program="compression")
         assert done.returncode == 0 and "usage" in done.stdout
+
+
+class TestApp:
+    @pytest.mark.parametrize("port", ["abc", "²", "0", "99999", "-1"])
+    def test_a_port_that_is_none(self, port):
+        done = subprocess.run(
+            [sys.executable, "app.py"], env={**os.environ, "GRADIO_SERVER_PORT": port}, capture_output=True, text=True
+        )
+        assert done.returncode == 1
+        assert "not a port number" in done.stderr and "Traceback" not in done.stderr
+
+    def test_a_port_that_is_taken(self, default_artifact):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            environment = {**os.environ, "GRADIO_SERVER_PORT": str(taken.getsockname()[1])}
+            done = subprocess.run(
+                [sys.executable, "app.py"], env=environment, capture_output=True, text=True, timeout=60
+            )
+        assert done.returncode == 1
+        assert "is taken" in done.stderr and "Traceback" not in done.stderr

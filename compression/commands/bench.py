@@ -15,7 +15,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from compression.benchmark import Contestant, Row, compare
+from compression.benchmark import LONG_PROMPT, NEW_TOKENS, Contestant, Row, compare
 from compression.peers import LLAMA_CPP_PRECISIONS, PEERS, checkpoint_folder, gguf_file, optimum_folder
 from gpt_tasks.backbone.artifact import Artifact
 from gpt_tasks.backbone.threads import available_cores
@@ -68,6 +68,12 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _contestants(arguments: argparse.Namespace, threads: int) -> list[Contestant]:
     artifact = Artifact(arguments.artifact)
+    needed = LONG_PROMPT + NEW_TOKENS
+    if artifact.config.context_length < needed:
+        raise UserError(
+            f"This model's context of {artifact.config.context_length} tokens is too short for the "
+            f"measurement, which reads and writes up to {needed}."
+        )
     found = []
     for precision in arguments.precision or artifact.precisions:
         artifact.graph_path(precision)  # raises where there is none

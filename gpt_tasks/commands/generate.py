@@ -17,14 +17,18 @@ from collections.abc import Iterator
 
 from gpt_tasks.backbone.backbone import MODEL_VARIABLE, Backbone, load_backbone
 from gpt_tasks.backbone.chat_template import Message
-from gpt_tasks.backbone.generate import Event, Generated, Piece
+from gpt_tasks.backbone.generate import Event, Generated, Piece, Reading
+from gpt_tasks.backbone.ort_engine import PREFILL_CHUNK
 from gpt_tasks.backbone.sampling import SamplingOptions
 from gpt_tasks.backbone.tokenizer import replace_surrogates
 from gpt_tasks.errors import UserError
+from gpt_tasks.progress import Progress
 from gpt_tasks.progress_output import make_reporter
 from gpt_tasks.tasks import dialogue, open_ended, topic_writing
 from gpt_tasks.tasks.prompt import Prompt, room_for_prompt
 from gpt_tasks.tasks.registry import WRITING, writing_task
+
+_DEFAULT_LENGTH = 256
 
 SUMMARY = "write a text: continue one, write on a topic, or chat"
 
@@ -46,7 +50,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--precision", help="which of the folder's precisions to run, such as fp32")
     parser.add_argument(
-        "--max-new-tokens", type=int, default=256, metavar="N", help="the most tokens to write (default: 256)"
+        "--max-new-tokens",
+        type=int,
+        metavar="N",
+        help=f"the most tokens to write (default: {_DEFAULT_LENGTH}, or half of a shorter context)",
     )
     parser.add_argument(
         "--temperature", type=float, metavar="T", help="0: always the likeliest token; higher: more varied"
@@ -84,16 +91,17 @@ def run(arguments: argparse.Namespace) -> None:
         text = replace_surrogates(text)  # bytes of an argument that are no UTF-8
         if not text.strip():
             raise UserError("The prompt is empty. Write something first.")
-    if arguments.max_new_tokens < 1:
+    if arguments.max_new_tokens is not None and arguments.max_new_tokens < 1:
         raise UserError(f"--max-new-tokens must be at least 1, not {arguments.max_new_tokens}.")
     with make_reporter("bar" if sys.stderr.isatty() else "none") as report:
         backbone = load_backbone(arguments.model, arguments.precision, report)
-    room = room_for_prompt(backbone.context_length, arguments.max_new_tokens)
+    length = arguments.max_new_tokens or min(_DEFAULT_LENGTH, backbone.context_length // 2)
+    room = room_for_prompt(backbone.context_length, length)
 
     def write(prompt: Prompt) -> Iterator[Event]:
         for notice in prompt.notices:
             sys.stderr.write(f"note: {notice.message}\n")
-        return backbone.write(prompt.ids, sampling, arguments.max_new_tokens, arguments.stop, conversation="this one")
+        return backbone.write(prompt.ids, sampling, length, arguments.stop, conversation="this one")
 
     if interactive:
         _chat(backbone, write, room, arguments.system)
@@ -124,7 +132,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _stream(events: Iterator[Event]) -> Generated:
     """Prints the text as it comes, then the figures on standard error."""
-    for event in events:
+    for event in _after_reading(events):
         if isinstance(event, Piece):
             print(event.text, end="", flush=True)
     print()
@@ -134,6 +142,18 @@ def _stream(events: Iterator[Event]) -> Generated:
         f"ended by {event.stop_reason.replace('_', ' ')}]\n"
     )
     return event
+
+
+def _after_reading(events: Iterator[Event]) -> Iterator[Event]:
+    """Tells how far the prompt is read, and passes on what comes then."""
+    with make_reporter("bar" if sys.stderr.isatty() else "none") as report:
+        for event in events:
+            if not isinstance(event, Reading):
+                break
+            if event.total > PREFILL_CHUNK:  # a shorter prompt is read at once
+                report(Progress("reading", event.done, event.total, "tokens"))
+    yield event
+    yield from events
 
 
 def _chat(backbone: Backbone, write, room: int, system: str) -> None:

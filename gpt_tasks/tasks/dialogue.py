@@ -9,6 +9,10 @@ from gpt_tasks.tasks.prompt import Notice, Prompt, require_encodable, require_te
 
 NAME = "dialogue"
 SAMPLING = SamplingOptions(repetition_penalty=1.05, temperature=0.2, top_k=50, top_p=0.9)
+_WHAT = "The message (with the system prompt)"
+_KEPT_WHEN_DROPPING = 0.75
+_TEMPLATE_TOKENS = 5  # what a template puts around a message
+
 SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 """What this model was tuned with; another is possible, but this is what it knows best."""
 
@@ -28,29 +32,53 @@ def make_prompt(tokenizer: Tokenizer, messages: Sequence[Message], room: int, sy
     require_text(messages[-1]["content"], "The message", key="empty_message")
     # Templates differ in what they do without a system prompt; an empty one is then left to them.
     first = [Message(role="system", content=system)] if system.strip() else []
-    require_encodable(system + messages[-1]["content"], room, "The message", key="message_too_long")
-    turns = [message for message in messages if message["content"].strip()]
-    dropped = 0
+    alone = sum(len(message["content"]) for message in [*first, messages[-1]])
+    require_encodable(alone, room, _WHAT, key="message_too_long")
+    turns = _turns([message for message in messages if message["content"].strip()])
+    dropped = _turns_to_drop(tokenizer, first, turns, room)
     while True:
-        ids = tokenizer.encode_chat([*first, *turns]) if _may_fit(turns, room) else None
-        if ids is not None and len(ids) <= room:
+        kept = [message for turn in turns[dropped:] for message in turn]
+        ids = tokenizer.encode_chat([*first, *kept])
+        if len(ids) <= room:
             break
-        if len(turns) == 1:
-            raise too_long("The message", len(turns[0]["content"]), room, key="message_too_long")
-        # A user's message goes with its answer, so that the chat begins with the user again.
-        end = next((i for i in range(1, len(turns)) if turns[i]["role"] == "user"), len(turns) - 1)
-        turns, dropped = turns[end:], dropped + 1
+        if dropped == len(turns) - 1:
+            raise too_long(_WHAT, alone, room, key="message_too_long")
+        dropped += 1
     notices = ()
     if dropped:
-        notices = (
-            Notice(
-                f"The chat is longer than the model can read at once: its first {dropped} turns were left out.",
-                "turns_dropped",
-                {"turns": dropped},
-            ),
-        )
-    return Prompt(ids, turns[-1]["content"], notices)
+        message = f"The chat is longer than the model can read at once. Turns left out at its beginning: {dropped}."
+        notices = (Notice(message, "turns_dropped", {"turns": dropped}),)
+    return Prompt(ids, kept[-1]["content"], notices)
 
 
-def _may_fit(turns: Sequence[Message], room: int) -> bool:
-    return sum(len(message["content"]) for message in turns) <= room * 12
+def _turns(messages: Sequence[Message]) -> list[list[Message]]:
+    """A user's message and its answer go together."""
+    turns: list[list[Message]] = []
+    for message in messages:
+        if message["role"] == "user" or not turns:
+            turns.append([])
+        turns[-1].append(message)
+    return turns
+
+
+def _turns_to_drop(tokenizer: Tokenizer, first: list[Message], turns: list[list[Message]], room: int) -> int:
+    """How many of the oldest turns to leave out.
+
+    Whenever a turn no longer fits, so many go that a quarter of the room is free again. Without that
+    slack every further turn would push out another one, the beginning of the prompt would change
+    each time, and nothing that the cache holds could be used.
+    """
+    sizes = [_size(tokenizer, turn) for turn in turns]
+    base, begin, used = _size(tokenizer, first), 0, 0
+    for index, size in enumerate(sizes):
+        used += size
+        if base + used > room:
+            while begin < index and base + used > _KEPT_WHEN_DROPPING * room:
+                used -= sizes[begin]
+                begin += 1
+    return begin
+
+
+def _size(tokenizer: Tokenizer, messages: Sequence[Message]) -> int:
+    """About how many tokens the messages have in the template."""
+    return sum(len(tokenizer.encode(message["content"])) + _TEMPLATE_TOKENS for message in messages)

@@ -71,20 +71,20 @@ def last_tokens(tokenizer: Tokenizer, text: str, room: int) -> tuple[list[int], 
     kept = tokenizer.decode(ids)
     dropped = max(len(text) - len(kept), 1)
     notice = Notice(
-        f"The text is longer than the model can read at once: its first {dropped:,} characters were left out.",
+        f"The text is longer than the model can read at once. Characters left out at its beginning: {dropped:,}.",
         "beginning_dropped",
         {"characters": dropped},
     )
     return ids, kept, (notice,)
 
 
-def require_encodable(text: str, room: int, what: str, key: str) -> None:
+def require_encodable(characters: int, room: int, what: str, key: str) -> None:
     """
     Raises:
-        UserError: a text so long that it can't fit, seen without encoding it.
+        UserError: a text of so many characters that it can't fit, seen without encoding it.
     """
-    if len(text) > room * _CHARACTERS_A_TOKEN:
-        raise too_long(what, len(text), room, key)
+    if characters > room * _CHARACTERS_A_TOKEN:
+        raise too_long(what, characters, room, key)
 
 
 def too_long(what: str, characters: int, room: int, key: str) -> UserError:

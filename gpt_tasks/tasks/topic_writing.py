@@ -45,7 +45,7 @@ def make_prompt(tokenizer: Tokenizer, request: str, room: int) -> Prompt:
         UserError: an empty request, or one that doesn't fit.
     """
     require_text(request, "The prompt", key="empty_text")
-    require_encodable(request, room, "The prompt", key="prompt_too_long")
+    require_encodable(len(request), room, "The prompt", key="prompt_too_long")
     if tokenizer.has_chat_template:
         messages = [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": request}]
         ids = tokenizer.encode_chat(messages)

@@ -1,6 +1,7 @@
 """What the writing tabs share: Write and Stop buttons, examples to click."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from threading import Event
 
 import gradio as gr
 
@@ -8,40 +9,93 @@ from gpt_tasks.ui.texts import label
 
 CONCURRENCY = {"concurrency_id": "writing", "concurrency_limit": 4}
 """So many visitors write at once, token by token in turn; the others wait in Gradio's queue."""
+QUIETLY = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+"""For events that only change the page."""
+_LONGEST_STEP_SECONDS = 5  # reading a piece of a prompt, on a busy machine
+
+
+class Run:
+    """One visitor's run of one tab: lets another event end it, and wait for that."""
+
+    def __init__(self) -> None:
+        self.stop_asked = Event()
+        self.discarded = False
+        """nobody wants to see how far it came"""
+        self.ended = Event()
 
 
 class RunButtons:
-    """Made inside a tab's layout, wired by `connect`."""
+    """Start and Stop, made inside a tab's layout and wired by `connect`.
+
+    Both stay where they are, one of them enabled: a double click on Start must not hit Stop. Stop asks
+    the run to end, and the run's own last update shows that it has: updates of one event arrive in
+    order, those of two might not (which is why Gradio's `cancels` isn't used).
+    """
 
     def __init__(self, text: str) -> None:
-        self.start = gr.Button(label(text), variant="primary", elem_classes="start")
-        self.stop = gr.Button(label("stop"), variant="stop", visible=False, elem_classes="stop")
+        with gr.Row():
+            self.start = gr.Button(label(text), variant="primary", elem_classes="start", scale=3, min_width=120)
+            self.stop = gr.Button(label("stop"), elem_classes="stop", interactive=False, scale=1, min_width=80)
+        self._runs: dict[str, Run] = {}
 
-    def connect(self, triggers: Sequence[Callable], function: Callable, inputs: Sequence, outputs: Sequence) -> None:
+    def connect(
+        self,
+        triggers: Sequence[Callable],
+        function: Callable[..., Iterator[tuple]],
+        inputs: Sequence,
+        outputs: Sequence,
+    ) -> None:
         """Runs a generator function on any of the triggers, until it is done or Stop is pressed.
 
         Args:
             triggers: events such as `button.click`
-            function: yields values for the outputs
+            function: takes the request, the run and the inputs, yields values for the outputs; it
+                ends soon after the run's `stop_asked` is set
         """
-        buttons = [self.start, self.stop]
-        runs = []
+
+        def run(request: gr.Request, *values) -> Iterator[tuple]:
+            me = Run()
+            self._end(request.session_hash)
+            self._runs[request.session_hash] = me
+            nothing = [gr.skip() for _ in outputs]
+            try:
+                yield (*nothing, *_BUSY)
+                for update in function(request, me, *values):
+                    yield (*update, *_BUSY)
+            finally:
+                me.ended.set()
+                newer = self._runs.get(request.session_hash) is not me
+                if not newer:
+                    del self._runs[request.session_hash]
+            yield (*nothing, *(_BUSY if newer else _IDLE))
+
         for trigger in triggers:
-            busy = trigger(_busy, outputs=buttons, queue=False, show_progress="hidden", api_visibility="private")
-            run = busy.then(function, inputs, outputs, show_progress="hidden", api_visibility="private", **CONCURRENCY)
-            run.then(_idle, outputs=buttons, queue=False, show_progress="hidden", api_visibility="private")
-            runs.append(run)
-        self.stop.click(
-            _idle, outputs=buttons, cancels=runs, queue=False, show_progress="hidden", api_visibility="private"
-        )
+            both = [*outputs, self.start, self.stop]
+            trigger(run, list(inputs), both, show_progress="hidden", api_visibility="private", **CONCURRENCY)
+        self.stop.click(self._ask_to_stop, **QUIETLY)
+
+    def instead(self, trigger: Callable, function: Callable, inputs: Sequence, outputs: Sequence) -> None:
+        """On the trigger a run is ended and what it wrote since is dropped; then the function's values are shown."""
+
+        def end_and_call(request: gr.Request, *values) -> object:
+            self._end(request.session_hash)
+            return function(*values)
+
+        trigger(end_and_call, list(inputs), list(outputs), **QUIETLY)
+
+    def _ask_to_stop(self, request: gr.Request) -> None:
+        if run := self._runs.get(request.session_hash):
+            run.stop_asked.set()
+
+    def _end(self, session: str) -> None:
+        if run := self._runs.get(session):
+            run.discarded = True
+            run.stop_asked.set()
+            run.ended.wait(_LONGEST_STEP_SECONDS)
 
 
-def _busy() -> tuple:
-    return gr.update(visible=False), gr.update(visible=True)
-
-
-def _idle() -> tuple:
-    return gr.update(visible=True), gr.update(visible=False)
+_BUSY = (gr.update(interactive=False), gr.update(interactive=True))
+_IDLE = (gr.update(interactive=True), gr.update(interactive=False))
 
 
 def examples(rows: Sequence[Sequence[str]], inputs: Sequence[gr.components.Component]) -> None:
@@ -54,9 +108,7 @@ def examples(rows: Sequence[Sequence[str]], inputs: Sequence[gr.components.Compo
         with gr.Row(elem_classes="examples-row"):
             for row in rows:
                 button = gr.Button(row[0].strip().replace("\n", " "), size="sm", elem_classes="example", min_width=60)
-                button.click(
-                    _filler(row), outputs=list(inputs), queue=False, show_progress="hidden", api_visibility="private"
-                )
+                button.click(_filler(row), outputs=list(inputs), **QUIETLY)
 
 
 def _filler(row: Sequence[str]) -> Callable:

@@ -1,6 +1,7 @@
 """Tab: dialogue."""
 
 from collections.abc import Iterator
+from html import escape, unescape
 
 import gradio as gr
 
@@ -8,7 +9,7 @@ from gpt_tasks.backbone.backbone import BackboneInBackground
 from gpt_tasks.errors import UserError
 from gpt_tasks.tasks import dialogue
 from gpt_tasks.tasks.prompt import room_for_prompt
-from gpt_tasks.ui.controls import RunButtons, examples
+from gpt_tasks.ui.controls import Run, RunButtons, examples
 from gpt_tasks.ui.settings import read_settings, settings_panel
 from gpt_tasks.ui.streaming import error_line, stream
 from gpt_tasks.ui.texts import label
@@ -21,72 +22,64 @@ _EXAMPLES = [
 
 
 def build(background: BackboneInBackground) -> None:
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=3):
-            chat = gr.Chatbot(
-                [],
-                label=label("chat_label"),
-                placeholder=label("chat_placeholder"),
-                height="60vh",
-                min_height=320,
-                buttons=["copy"],
-                elem_id="chat",
-                layout="bubble",
-            )
-            figures = gr.HTML(elem_id="dialogue-figures", elem_classes="figures-box")
-            message = gr.Textbox(
-                show_label=False,
-                label=label("message_label"),
-                lines=1,
-                max_lines=6,
-                placeholder=label("message_placeholder"),
-                elem_id="message",
-            )
-            with gr.Row():
-                buttons = RunButtons("send")
-                clear = gr.Button(label("clear"))
-        with gr.Column(scale=2):
-            examples([[example] for example in _EXAMPLES], [message])
-            system = gr.Textbox(
-                dialogue.SYSTEM,
-                lines=2,
-                max_lines=6,
-                label=label("system_label"),
-                info=label("system_info"),
-                elem_id="system",
-            )
-            settings = settings_panel(dialogue.SAMPLING)
+    # Plain text: what a visitor or the model writes must not become markup, or load a picture from elsewhere.
+    chat = gr.Chatbot(
+        [],
+        label=label("chat_label"),
+        show_label=False,
+        placeholder=label("chat_placeholder"),
+        height="52vh",
+        min_height=300,
+        buttons=["copy"],
+        render_markdown=False,
+        latex_delimiters=[],
+        elem_id="chat",
+        layout="bubble",
+    )
+    figures = gr.HTML(elem_id="dialogue-figures", elem_classes="figures-box")
+    message = gr.Textbox(
+        label=label("message_label"),
+        lines=1,
+        max_lines=6,
+        placeholder=label("message_placeholder"),
+        elem_id="message",
+    )
+    buttons = RunButtons("send")
+    examples([[example] for example in _EXAMPLES], [message])
+    system = gr.Textbox(
+        dialogue.SYSTEM, lines=2, max_lines=6, label=label("system_label"), info=label("system_info"), elem_id="system"
+    )
+    settings = settings_panel(dialogue.SAMPLING)
 
-    def answer(request: gr.Request, text: str, chat: list[dict], system: str, *values) -> Iterator[tuple]:
+    def answer(request: gr.Request, run: Run, text: str, chat: list[dict], system: str, *values) -> Iterator[tuple]:
         messages = [{"role": turn["role"], "content": _text(turn["content"])} for turn in chat]
-        messages.append({"role": "user", "content": text})
+        messages.append({"role": "user", "content": text or ""})
         try:
             backbone = background.get()
             options = read_settings(*values)
             room = room_for_prompt(backbone.context_length, options.max_new_tokens)
-            prompt = dialogue.make_prompt(backbone.tokenizer, messages, room, system)
+            prompt = dialogue.make_prompt(backbone.tokenizer, messages, room, system or "")
         except UserError as error:
             yield gr.skip(), gr.skip(), error_line(error, request)
             return
-        events = backbone.write(
-            prompt.ids,
-            options.sampling,
-            options.max_new_tokens,
-            options.stop,
-            conversation=(request.session_hash, dialogue.NAME),
-        )
-        yield "", messages, gr.skip()
-        for written, figures in stream(events, prompt.notices, request):
-            yield gr.skip(), [*messages, {"role": "assistant", "content": written}], figures
+        conversation = (request.session_hash, dialogue.NAME)
+        events = backbone.write(prompt.ids, options.sampling, options.max_new_tokens, options.stop, conversation)
+        yield "", _shown(messages), ""
+        for written, figures in stream(events, prompt.notices, request, run):
+            answered = [{"role": "assistant", "content": written}] if written else []
+            yield gr.skip(), _shown([*messages, *answered]), figures
 
-    buttons.connect(
-        [buttons.start.click, message.submit], answer, [message, chat, system, *settings], [message, chat, figures]
-    )
-    clear.click(
-        lambda: ([], ""), outputs=[chat, figures], queue=False, show_progress="hidden", api_visibility="private"
-    )
+    triggers = [buttons.start.click, message.submit]
+    buttons.connect(triggers, answer, [message, chat, system, *settings], [message, chat, figures])
+    buttons.instead(chat.clear, lambda: ([], ""), [], [chat, figures])
+
+
+def _shown(messages: list[dict]) -> list[dict]:
+    """For the chat component, which takes text for HTML even where it is told not to render Markdown."""
+    return [{**message, "content": escape(message["content"], quote=False)} for message in messages]
 
 
 def _text(content: str | list[dict]) -> str:
-    """Gradio gives a message back as a list of parts."""
-    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+    """A message's text as the chat component gives it back: escaped, and perhaps as a list of parts."""
+    whole = content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+    return unescape(whole)

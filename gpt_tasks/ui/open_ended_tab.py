@@ -8,7 +8,7 @@ from gpt_tasks.backbone.backbone import BackboneInBackground
 from gpt_tasks.errors import UserError
 from gpt_tasks.tasks import open_ended
 from gpt_tasks.tasks.prompt import room_for_prompt
-from gpt_tasks.ui.controls import RunButtons, examples
+from gpt_tasks.ui.controls import Run, RunButtons, examples
 from gpt_tasks.ui.settings import read_settings, settings_panel
 from gpt_tasks.ui.streaming import error_line, stream
 from gpt_tasks.ui.texts import label
@@ -25,54 +25,43 @@ def build(background: BackboneInBackground) -> None:
     with gr.Row(equal_height=False):
         with gr.Column():
             text = gr.Textbox(
-                lines=8,
-                max_lines=16,
+                lines=12,
+                max_lines=20,
                 label=label("text_label"),
                 placeholder=label("text_placeholder"),
                 elem_id="open-ended-text",
                 autofocus=True,
             )
-            with gr.Row():
-                buttons = RunButtons("write")
-            examples([[example] for example in _EXAMPLES], [text])
-            settings = settings_panel(open_ended.SAMPLING)
+            buttons = RunButtons("write")
         with gr.Column():
+            # Not read-only: Gradio disables a read-only box, and the keyboard couldn't reach it.
             result = gr.Textbox(
-                lines=14,
-                max_lines=24,
+                lines=12,
+                max_lines=20,
                 label=label("continuation_label"),
-                interactive=False,
                 placeholder=label("continuation_placeholder"),
                 buttons=["copy"],
+                interactive=True,
                 elem_id="open-ended-result",
             )
             figures = gr.HTML(elem_id="open-ended-figures", elem_classes="figures-box")
             append = gr.Button(label("append"), size="sm")
+    examples([[example] for example in _EXAMPLES], [text])
+    settings = settings_panel(open_ended.SAMPLING)
 
-    def write(request: gr.Request, text: str, *values) -> Iterator[tuple[str, str]]:
+    def write(request: gr.Request, run: Run, text: str, *values) -> Iterator[tuple[str, str]]:
         try:
             backbone = background.get()
             options = read_settings(*values)
             room = room_for_prompt(backbone.context_length, options.max_new_tokens)
-            prompt = open_ended.make_prompt(backbone.tokenizer, text, room)
+            prompt = open_ended.make_prompt(backbone.tokenizer, text or "", room)
         except UserError as error:
             yield gr.skip(), error_line(error, request)
             return
-        events = backbone.write(
-            prompt.ids,
-            options.sampling,
-            options.max_new_tokens,
-            options.stop,
-            conversation=(request.session_hash, open_ended.NAME),
-        )
-        yield from stream(events, prompt.notices, request)
+        conversation = (request.session_hash, open_ended.NAME)
+        events = backbone.write(prompt.ids, options.sampling, options.max_new_tokens, options.stop, conversation)
+        yield "", ""
+        yield from stream(events, prompt.notices, request, run)
 
     buttons.connect([buttons.start.click], write, [text, *settings], [result, figures])
-    append.click(
-        lambda text, result: (text + result, ""),
-        [text, result],
-        [text, result],
-        queue=False,
-        show_progress="hidden",
-        api_visibility="private",
-    )
+    buttons.instead(append.click, lambda text, result: (text + result, ""), [text, result], [text, result])

@@ -50,7 +50,19 @@ def build_page(background: BackboneInBackground) -> gr.Blocks:
 
 def launch_options() -> dict:
     """What the page looks like, for `launch`. Everything it loads comes from this server."""
-    theme = gr.themes.Base(primary_hue="teal", neutral_hue="slate", font=_FONTS, font_mono=_MONOSPACE, radius_size="md")
+    theme = gr.themes.Base(
+        primary_hue="teal", neutral_hue="slate", font=_FONTS, font_mono=_MONOSPACE, radius_size="md"
+    ).set(
+        # Dark enough to be read: at least 4.5 to 1 against what is behind them.
+        body_text_color_subdued="*neutral_500",
+        block_label_text_color="*neutral_600",
+        block_info_text_color="*neutral_500",
+        input_placeholder_color="*neutral_500",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_600",
+    )
     return {
         "theme": theme,
         "css_paths": _ASSETS / "style.css",

@@ -10,7 +10,7 @@ from gpt_tasks.errors import UserError
 from gpt_tasks.ui.texts import label
 
 DEFAULT_LENGTH = 256
-_LONGEST = 2048  # of the slider; the field takes more, up to the model's context
+_LONGEST = 2048  # more than anybody waits for; the command line takes more
 
 
 @dataclass(frozen=True)

@@ -10,20 +10,26 @@ import gradio as gr
 from gpt_tasks.backbone.generate import Event, Generated, Piece, Reading
 from gpt_tasks.errors import UserError
 from gpt_tasks.tasks.prompt import Notice
+from gpt_tasks.ui.controls import Run
 from gpt_tasks.ui.texts import explain, say
 
 _SECONDS_BETWEEN_UPDATES = 0.05  # the eye needs no more, and each update costs the server a millisecond
 
 
-def stream(events: Iterator[Event], notices: Sequence[Notice], request: gr.Request) -> Iterator[tuple[str, str]]:
-    """The text so far and its figures as HTML, again and again, until the text is complete.
-
-    Who stops iterating stops the computation.
+def stream(
+    events: Iterator[Event], notices: Sequence[Notice], request: gr.Request, run: Run
+) -> Iterator[tuple[str, str]]:
+    """The text so far and its figures as HTML, again and again, until the text is complete or the run
+    is asked to stop. Who stops iterating stops the computation too.
     """
     noticed = "".join(_line("notice", say(request, notice.key, **notice.values)) for notice in notices)
     text, shown_at, began, figures = "", monotonic(), monotonic(), ""
     with closing(events):
         for event in events:
+            if run.stop_asked.is_set():
+                if not run.discarded:
+                    yield text, noticed + figures + _chips([say(request, "ended_stopped")])
+                return
             if isinstance(event, Reading):
                 figures = _chips([say(request, "reading", done=event.done, total=event.total)])
                 if event.done > 0:

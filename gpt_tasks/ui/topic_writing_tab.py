@@ -8,7 +8,7 @@ from gpt_tasks.backbone.backbone import BackboneInBackground
 from gpt_tasks.errors import UserError
 from gpt_tasks.tasks import topic_writing
 from gpt_tasks.tasks.prompt import room_for_prompt
-from gpt_tasks.ui.controls import RunButtons, examples
+from gpt_tasks.ui.controls import QUIETLY, Run, RunButtons, examples
 from gpt_tasks.ui.settings import read_settings, settings_panel
 from gpt_tasks.ui.streaming import error_line, stream
 from gpt_tasks.ui.texts import label, say
@@ -29,65 +29,56 @@ def build(background: BackboneInBackground, tab: gr.Tab) -> None:
                 label=label("topic_label"), placeholder=label("topic_placeholder"), max_lines=4, elem_id="topic"
             )
             with gr.Row():
-                form = gr.Dropdown(_named_forms(None), value="story", label=label("form_label"), elem_id="form")
+                form = gr.Dropdown(
+                    _named_forms(None), value="story", label=label("form_label"), min_width=200, elem_id="form"
+                )
                 keywords = gr.Textbox(
                     label=label("keywords_label"),
                     placeholder=label("keywords_placeholder"),
                     max_lines=2,
+                    min_width=200,
                     elem_id="keywords",
                 )
             prompt_box = gr.Textbox(
                 lines=3, max_lines=8, label=label("request_label"), info=label("request_info"), elem_id="topic-prompt"
             )
-            with gr.Row():
-                buttons = RunButtons("write")
-            examples(_EXAMPLES, [topic, form, keywords])
-            settings = settings_panel(topic_writing.SAMPLING)
+            buttons = RunButtons("write")
         with gr.Column():
             result = gr.Textbox(
                 lines=16,
-                max_lines=24,
+                max_lines=22,
                 label=label("result_label"),
-                interactive=False,
                 placeholder=label("result_placeholder"),
                 buttons=["copy"],
+                interactive=True,
                 elem_id="topic-result",
             )
             figures = gr.HTML(elem_id="topic-figures", elem_classes="figures-box")
+    examples(_EXAMPLES, [topic, form, keywords])
+    settings = settings_panel(topic_writing.SAMPLING)
 
-    def write(request: gr.Request, topic: str, request_text: str, *values) -> Iterator[tuple[str, str]]:
+    def write(request: gr.Request, run: Run, topic: str, instruction: str, *values) -> Iterator[tuple[str, str]]:
         try:
-            if not topic.strip() and not request_text.strip():
+            if not (topic or "").strip() and not (instruction or "").strip():
                 raise UserError("Name a topic first.", key="empty_topic")
             backbone = background.get()
             options = read_settings(*values)
             room = room_for_prompt(backbone.context_length, options.max_new_tokens)
-            prompt = topic_writing.make_prompt(backbone.tokenizer, request_text, room)
+            prompt = topic_writing.make_prompt(backbone.tokenizer, instruction or "", room)
         except UserError as error:
             yield gr.skip(), error_line(error, request)
             return
-        events = backbone.write(
-            prompt.ids,
-            options.sampling,
-            options.max_new_tokens,
-            options.stop,
-            conversation=(request.session_hash, topic_writing.NAME),
-        )
-        yield from stream(events, prompt.notices, request)
+        conversation = (request.session_hash, topic_writing.NAME)
+        events = backbone.write(prompt.ids, options.sampling, options.max_new_tokens, options.stop, conversation)
+        yield "", ""
+        yield from stream(events, prompt.notices, request, run)
 
-    gr.on(
-        [topic.change, form.change, keywords.change],
-        _instruction,
-        [topic, form, keywords],
-        prompt_box,
-        queue=False,
-        show_progress="hidden",
-        api_visibility="private",
-    )
-    buttons.connect([buttons.start.click, topic.submit], write, [topic, prompt_box, *settings], [result, figures])
+    gr.on([topic.change, form.change, keywords.change], _instruction, [topic, form, keywords], prompt_box, **QUIETLY)
+    triggers = [buttons.start.click, topic.submit]
+    buttons.connect(triggers, write, [topic, prompt_box, *settings], [result, figures])
     # The browser translates labels, but not the names of choices. (Not in the page's `load`: Gradio's
     # front end fails when that changes a tab that isn't open.)
-    tab.select(_localise_forms, None, form, queue=False, show_progress="hidden", api_visibility="private")
+    tab.select(_localise_forms, None, form, **QUIETLY)
 
 
 def _localise_forms(request: gr.Request) -> dict:

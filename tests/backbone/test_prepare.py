@@ -75,6 +75,17 @@ def test_a_damaged_cache_is_made_again(new_home, capsys):
     prepare(verify=True).verify()
 
 
+def test_a_finished_cache_may_be_read_only(new_home, monkeypatch):
+    folder = prepare().folder
+
+    def refuse(*_):
+        raise AssertionError("nothing is to be written")
+
+    monkeypatch.setattr("gpt_tasks.backbone.prepare.writable_home", refuse)
+    monkeypatch.setattr("gpt_tasks.backbone.prepare.only_one", refuse)
+    assert prepare().folder == folder
+
+
 def test_an_error_in_the_background_reaches_the_page(new_home, monkeypatch):
     monkeypatch.setenv("GPT_TASKS_GGUF", str(new_home / "nowhere"))
     background = BackboneInBackground()

@@ -41,7 +41,7 @@ def test_of_a_text_that_is_too_long_the_end_is_kept(tokenizer, times):
     assert text.endswith(prompt.text)
     (notice,) = prompt.notices
     assert notice.values["characters"] == len(text) - len(prompt.text)
-    assert "left out" in notice.message
+    assert "left out at its beginning" in notice.message
 
 
 def test_the_instruction_for_a_topic():
@@ -70,21 +70,34 @@ def test_a_topic_is_read_in_the_chat_template_or_without_one(tokenizer, tiny_art
 def test_a_prompt_that_cannot_fit(tokenizer, times):
     with pytest.raises(UserError, match=r"prompt is too long.* room for 100 tokens"):
         topic_writing.make_prompt(tokenizer, "Write about rain. " * times, 100)
-    with pytest.raises(UserError, match=r"message is too long.* room for 100 tokens"):
+    with pytest.raises(UserError, match=r"message .* is too long.* room for 100 tokens"):
         dialogue.make_prompt(tokenizer, [user("Tell me about rain. " * times)], 100)
 
 
 def test_a_chat_loses_its_oldest_turns_when_it_is_too_long(tokenizer):
     turns = [turn for n in range(30) for turn in (user(f"Question {n}?"), assistant("It is so. " * 20))]
-    prompt = dialogue.make_prompt(tokenizer, [*turns, user("And now?")], 400, system="Be kind.")
+    prompt = dialogue.make_prompt(tokenizer, [*turns, user("And now?")], 1000, system="Be kind.")
     read = tokenizer.decode(prompt.ids)
-    assert len(prompt.ids) <= 400
+    assert len(prompt.ids) <= 1000
     assert read.startswith("system\nBe kind.\nuser\n") and read.endswith("user\nAnd now?\nassistant\n")
     assert "Question 29?" in read and "Question 0?" not in read
     (notice,) = prompt.notices
     kept = read.count("Question")
     assert notice.values["turns"] == 30 - kept
-    assert dialogue.make_prompt(tokenizer, [user("Hi")], 400).notices == ()
+    assert dialogue.make_prompt(tokenizer, [user("Hi")], 1000).notices == ()
+
+
+def test_a_long_chat_drops_turns_seldom_so_that_the_cache_is_of_use(tokenizer):
+    dropped, turns = [], []
+    for n in range(40):
+        turns.append(user(f"Question {n}?"))
+        prompt = dialogue.make_prompt(tokenizer, turns, 1000)
+        assert len(prompt.ids) <= 1000
+        dropped.append(prompt.notices[0].values["turns"] if prompt.notices else 0)
+        turns.append(assistant("It is so. " * 12))
+    assert dropped == sorted(dropped)
+    assert dropped[-1] > 15
+    assert len(set(dropped)) < 10
 
 
 def test_an_empty_system_prompt_is_left_to_the_template(tokenizer):

@@ -17,12 +17,22 @@ def write(page):
     page.locator("button.start:visible").click()
 
 
-def set_length(page, tokens):
-    field = page.locator(".settings:visible input[type=number]").first
+def set_number(page, name, value):
+    field = page.locator(f".settings:visible input[aria-label='number input for {name}']")
     if not field.is_visible():
         page.locator(".settings:visible > button").click()
-    field.fill(str(tokens))
+    field.fill(str(value))
     field.press("Tab")
+
+
+def set_length(page, tokens):
+    set_number(page, "Length", tokens)
+
+
+def always_the_likeliest(page):
+    """So that the text is the same each time; this model's never ends by itself then."""
+    set_number(page, "Temperature", 0)
+    set_number(page, "Repetition penalty", 1)
 
 
 def test_the_page_writes_and_says_its_figures(server, open_page):
@@ -32,12 +42,12 @@ def test_the_page_writes_and_says_its_figures(server, open_page):
     set_length(page, 24)
     write(page)
     figures = page.locator("#open-ended-figures")
-    expect(figures).to_contain_text("24 new tokens", timeout=10_000)
+    expect(figures).to_contain_text("new tokens: 24", timeout=10_000)
     expect(figures).to_contain_text(re.compile(r"first token \d+ ms"))
     expect(figures).to_contain_text(re.compile(r"\d+ tokens/s"))
-    expect(figures).to_contain_text("13 prompt tokens")
+    expect(figures).to_contain_text("prompt tokens: 13")
     assert len(page.input_value("#open-ended-result textarea")) > 20
-    expect(page.locator("button.start:visible")).to_be_visible()
+    expect(page.locator("button.start:visible")).to_be_enabled()
 
 
 def test_stop_stops_the_computation(server, open_page):
@@ -48,15 +58,59 @@ def test_stop_stops_the_computation(server, open_page):
     expect(page.locator("#open-ended-figures")).to_contain_text("new tokens", timeout=10_000)
     assert server.is_computing(0.3)
     page.locator("button.stop:visible").click()
-    expect(page.locator("button.start:visible")).to_be_visible()
+    expect(page.locator("button.start:visible")).to_be_enabled()
     time.sleep(0.5)
     assert not server.is_computing()
-    text = page.input_value("#open-ended-result textarea")
-    assert text
+    assert page.input_value("#open-ended-result textarea")
+    expect(page.locator("#open-ended-figures")).to_contain_text("stopped")
     # And it can write again.
     set_length(page, 5)
     write(page)
     expect(page.locator("#open-ended-figures")).to_contain_text("length reached", timeout=10_000)
+
+
+def test_quick_stops_and_starts_leave_buttons_that_tell_the_truth(server, open_page):
+    page = open_page(server)
+    page.fill("#open-ended-text textarea", PROMPT)
+    set_length(page, 2048)
+    always_the_likeliest(page)
+    for gap in (0, 50, 120):
+        page.evaluate(
+            """async (gap) => {
+                const press = (kind) =>
+                    [...document.querySelectorAll("button." + kind)].find((button) => button.offsetParent).click();
+                for (const kind of ["start", "stop", "start"]) {
+                    press(kind);
+                    await new Promise((done) => setTimeout(done, gap));
+                }
+            }""",
+            gap,
+        )
+        time.sleep(1)
+        running = server.is_computing(0.5)
+        assert page.locator("button.stop:visible").is_enabled() == running
+        if running:
+            page.locator("button.stop:visible").click()
+        expect(page.locator("button.start:visible")).to_be_enabled()
+        time.sleep(0.5)
+        assert not server.is_computing(0.5)
+
+
+def test_what_is_written_in_a_chat_stays_text(server, open_page):
+    """`open_page` fails the test if the picture is asked for."""
+    page = open_page(server)
+    page.get_by_role("tab", name="Dialogue").click()
+    attack = "# Hi ![x](http://127.0.0.1:9/evil.png) <b>bold</b> <img src='http://127.0.0.1:9/evil.png'>"
+    page.fill("#message textarea", attack)
+    write(page)
+    expect(page.locator("#chat .user").first).to_contain_text(attack)
+    expect(page.locator("#dialogue-figures")).to_contain_text("new tokens", timeout=10_000)
+    # Clearing the chat ends the run, and it stays clear.
+    page.get_by_role("button", name="Clear").click()
+    expect(page.locator("#chat .user")).to_have_count(0)
+    time.sleep(1)
+    expect(page.locator("#chat .user")).to_have_count(0)
+    assert not server.is_computing(0.5)
 
 
 def test_closing_the_page_stops_the_computation(server, open_page):
@@ -73,6 +127,7 @@ def test_closing_the_page_stops_the_computation(server, open_page):
 def test_a_chat_over_two_turns_reuses_the_first(server, open_page):
     page = open_page(server)
     page.get_by_role("tab", name="Dialogue").click()
+    always_the_likeliest(page)
     page.fill("#message textarea", "What is the capital of France?")
     page.press("#message textarea", "Enter")
     figures = page.locator("#dialogue-figures")
@@ -82,7 +137,7 @@ def test_a_chat_over_two_turns_reuses_the_first(server, open_page):
     page.fill("#message textarea", "And of Italy?")
     write(page)
     expect(figures).to_contain_text("from the cache", timeout=15_000)
-    reused = int(re.search(r"(\d+) from the cache", figures.inner_text())[1])
+    reused = int(re.search(r"(\d+) of them from the cache", figures.inner_text())[1])
     assert reused >= 37  # all of the first turn's prompt
     expect(page.locator("#chat .user")).to_have_count(2)
 
@@ -121,9 +176,7 @@ def test_a_text_longer_than_the_context_loses_its_beginning_visibly(server, open
     page.fill("#open-ended-text textarea", "The rain went on and on. " * 1500)
     set_length(page, 4)
     write(page)
-    expect(page.locator("#open-ended-figures [role=status]")).to_contain_text(
-        "characters were left out", timeout=30_000
-    )
+    expect(page.locator("#open-ended-figures [role=status]")).to_contain_text("Characters left out", timeout=30_000)
     expect(page.locator("#open-ended-figures")).to_contain_text("length reached", timeout=60_000)
 
 
@@ -180,7 +233,7 @@ def test_idle_memory(default_artifact, open_page, tmp_path):
         page.fill("#open-ended-text textarea", PROMPT)
         set_length(page, 5)
         write(page)
-        expect(page.locator("#open-ended-figures")).to_contain_text("5 new tokens", timeout=10_000)
+        expect(page.locator("#open-ended-figures")).to_contain_text("new tokens: 5", timeout=10_000)
         page.close()
         time.sleep(1)
         assert server.resident_megabytes() <= 450

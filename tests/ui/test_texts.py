@@ -44,6 +44,6 @@ def test_errors_are_translated_where_they_can_be():
     error = UserError("English.", key="length_out_of_range", most=5, value=9)
     assert explain(Request("zh"), error) == "长度须在 1 到 5 个新词元之间，不能是 9。"
     assert explain(Request("zh"), UserError("English only.")) == "English only."
-    assert say(None, "figure_new", tokens=3) == "3 new tokens"
+    assert say(None, "figure_new", tokens=3) == "new tokens: 3"
     with pytest.raises(KeyError):
         label("no such text")
