@@ -11,7 +11,7 @@ NAME = "dialogue"
 SAMPLING = SamplingOptions(repetition_penalty=1.05, temperature=0.2, top_k=50, top_p=0.9)
 _WHAT = "The message (with the system prompt)"
 _KEPT_WHEN_DROPPING = 0.75
-_TEMPLATE_TOKENS = 5  # what a template puts around a message
+_TEMPLATE_TOKENS = 5  # what a template puts around a message, or before the answer
 
 SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 """What this model was tuned with; another is possible, but this is what it knows best."""
@@ -69,7 +69,7 @@ def _turns_to_drop(tokenizer: Tokenizer, first: list[Message], turns: list[list[
     each time, and nothing that the cache holds could be used.
     """
     sizes = [_size(tokenizer, turn) for turn in turns]
-    base, begin, used = _size(tokenizer, first), 0, 0
+    base, begin, used = _size(tokenizer, first) + _TEMPLATE_TOKENS, 0, 0
     for index, size in enumerate(sizes):
         used += size
         if base + used > room:

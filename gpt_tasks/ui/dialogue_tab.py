@@ -15,7 +15,7 @@ from gpt_tasks.ui.streaming import error_line, stream
 from gpt_tasks.ui.texts import label
 
 _EXAMPLES = [
-    "What is the capital of France?",
+    "What can I cook with eggs, rice and tomatoes?",
     "Explain photosynthesis to a child in three sentences.",
     "Give me five names for a black cat.",
 ]
