@@ -11,7 +11,7 @@ NAME = "dialogue"
 SAMPLING = SamplingOptions(repetition_penalty=1.05, temperature=0.2, top_k=50, top_p=0.9)
 _WHAT = "The message (with the system prompt)"
 _KEPT_WHEN_DROPPING = 0.75
-_TEMPLATE_TOKENS = 5  # what a template puts around a message, or before the answer
+_TEMPLATE_TOKENS = 6  # what a template puts around a message, or before the answer
 
 SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 """What this model was tuned with; another is possible, but this is what it knows best."""
