@@ -4,10 +4,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from compression.graph_sizes import duplicated_embedding
-from compression.parity import Parity, compare
+from compression.parity import GREEDY_TOKENS, WINDOW, Parity, Reader, compare
 from compression.precisions import PRECISIONS
 from gpt_tasks.backbone.artifact import Artifact
 from gpt_tasks.backbone.ort_engine import OrtEngine
+from gpt_tasks.backbone.weights import Model
 from gpt_tasks.errors import UserError
 
 _TEXTS = Path(__file__).resolve().parents[1] / "assets" / "texts"
@@ -51,16 +52,31 @@ def check_precision(artifact: Artifact, precision: str, reference: Artifact, tex
     Raises:
         UserError: a text that is too short, or a reference with another vocabulary.
     """
-    tokenizer = artifact.load_tokenizer()
+    if reference.config.vocabulary_size != artifact.config.vocabulary_size:
+        raise UserError(f"{reference.folder} has another vocabulary than {artifact.folder}: it is not the same model.")
+    return _check_against(OrtEngine(reference, "fp32"), artifact, precision, text, default_prompts())
+
+
+def check_export(artifact: Artifact, precision: str, model: Model) -> Check:
+    """A precision that was just exported against the artifact's fp32 where it has one, or else, and for
+    fp32 itself, against the from-scratch decoder in PyTorch."""
+    if precision != "fp32" and "fp32" in artifact.precisions:
+        return check_precision(artifact, precision, artifact, default_text())
+    from gpt_tasks.backbone.torch_engine import TorchEngine
+
+    # Fewer prompts: PyTorch writes a few words a second.
+    return _check_against(TorchEngine(model.weights), artifact, precision, default_text(), default_prompts()[:2])
+
+
+def _check_against(reference: Reader, artifact: Artifact, precision: str, text: str, prompts: list[str]) -> Check:
+    tokenizer, config = artifact.load_tokenizer(), artifact.config
     ids = tokenizer.encode(text)
     if len(ids) < _FEWEST_TOKENS:
         raise UserError(f"The text has {len(ids)} tokens; at least {_FEWEST_TOKENS} are needed to score a model.")
-    if reference.config.vocabulary_size != artifact.config.vocabulary_size:
-        raise UserError(f"{reference.folder} has another vocabulary than {artifact.folder}: it is not the same model.")
-    prompts = [tokenizer.encode(prompt) for prompt in default_prompts()]
-    parity = compare(OrtEngine(reference, "fp32"), OrtEngine(artifact, precision), ids, prompts)
-    limit = PRECISIONS[precision].ratio_limit
-    config, warnings = artifact.config, []
+    longest = config.context_length - GREEDY_TOKENS
+    beginnings = [tokenizer.encode(prompt)[:longest] for prompt in prompts] if longest > 0 else []
+    parity = compare(reference, OrtEngine(artifact, precision), ids, beginnings, min(WINDOW, config.context_length))
+    limit, warnings = PRECISIONS[precision].ratio_limit, []
     if config.tied_embedding:
         doubled = duplicated_embedding(artifact.graph_path(precision), config.vocabulary_size, config.hidden_size)
         if doubled:

@@ -1,42 +1,57 @@
 """8-bit matrices multiplied with activations that are quantized on the fly, a scale a token."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from compression.graph import Graph
+from compression.linear import BlockInteger
 from compression.quantize_blocks import round_to_nearest
-
-_MOST = 127
 
 
 class PerTokenInteger:
-    """W8A8: y = (q · B) · s_token · s_column, q = round(x / s_token) + 128, s_token = max|x| / 127.
+    """W8A8: y = (q · B) · s_token · s_column, where q are the 8-bit codes of x / s_token and s_token = max|x|.
 
-    The usual dynamic quantization (`DynamicQuantizeLinear`) has one scale for all tokens at once. A
-    language model's first token, and some others, have activations a hundred times the usual
-    (Sun et al. 2024, "Massive activations"), and under their scale the rest rounds to nothing. With a
-    scale for each token they harm only themselves, and no token's result depends on its neighbours.
+    The usual dynamic quantization has one scale for all tokens at once. A language model's first
+    token, and some others, have activations a hundred times the usual ("massive activations", Sun et
+    al. 2024), and under their scale the rest rounds to nothing. With a scale for each token they harm
+    only themselves. After the division all tokens lie between -1 and 1, and onnxruntime's fused
+    product may quantize them together.
 
     Faster than blocks where many tokens are read at once, and as fast for a single one.
     """
 
     def linear(self, graph: Graph, name: str, x: str, weight: np.ndarray, bias: np.ndarray | None) -> str:
-        columns = weight.shape[1]
-        quantized = round_to_nearest(weight, 8, block_size=columns)  # one block a row: a scale for each output
+        quantized = round_to_nearest(weight, 8, block_size=weight.shape[1])  # one block a row: a scale an output
         codes = quantized.codes.reshape(weight.shape).astype(np.int16) - 128
-        codes = graph.tensor(f"{name}.codes", codes.T.astype(np.int8))  # [in, out]
-        scales = graph.tensor(f"{name}.scales", quantized.scales[:, 0])  # [out]
-
+        inputs = [
+            graph.tensor(f"{name}.codes", np.ascontiguousarray(codes.T).astype(np.int8)),  # [in, out]
+            graph.tensor(f"{name}.scales", quantized.scales[:, 0]),
+        ]  # [out]
+        magnitude = graph.node("Abs", [x], f"{name}.magnitude")
         axis = graph.tensor("last_axis", np.array([-1], np.int64))
-        size = graph.node("Abs", [x], f"{name}.magnitude")
-        largest = graph.node("ReduceMax", [size, axis], f"{name}.largest", keepdims=1)  # [..., 1]
-        step = graph.tensor("eighth_bit", np.array([1 / _MOST], np.float32))
-        token_scale = graph.node("Mul", [largest, step], f"{name}.token_scale")  # [..., 1]
-        normed = graph.node("Div", [x, token_scale], f"{name}.in_range")  # -127 to 127
-        one, middle = (
-            graph.tensor("unit_scale", np.array(1, np.float32)),
-            graph.tensor("middle", np.array(128, np.uint8)),
-        )
-        codes_of_x = graph.node("QuantizeLinear", [normed, one, middle], f"{name}.input_codes")
-        product = graph.fused("MatMulIntegerToFloat", [codes_of_x, codes, one, scales, middle], f"{name}.product")
-        y = graph.node("Mul", [product, token_scale], f"{name}.scaled")
+        largest = graph.node("ReduceMax", [magnitude, axis], f"{name}.largest", keepdims=1)  # [..., 1]
+        # A token of zeros alone (a norm of an unused embedding) must not be divided by zero.
+        scale = graph.node("Max", [largest, graph.tensor("tiny", np.array([1e-9], np.float32))], f"{name}.token_scale")
+        even = graph.node("Div", [x, scale], f"{name}.even")  # between -1 and 1
+        product = graph.fused("DynamicQuantizeMatMul", [even, *inputs], f"{name}.product")
+        y = graph.node("Mul", [product, scale], f"{name}.scaled")
         return y if bias is None else graph.node("Add", [y, graph.tensor(f"{name}.bias", bias)], f"{name}.output")
+
+
+class MixedInteger(BlockInteger):
+    """Per-token where that is good enough, blocks where it isn't; embedding and head in blocks.
+
+    Args:
+        in_blocks: says of a joined matrix's name whether it is one of those
+    """
+
+    def __init__(self, block_size: int, head_block_size: int, in_blocks: Callable[[str], bool]) -> None:
+        super().__init__(8, block_size, head_block_size)
+        self._in_blocks = in_blocks
+        self._per_token = PerTokenInteger()
+
+    def linear(self, graph: Graph, name: str, x: str, weight: np.ndarray, bias: np.ndarray | None) -> str:
+        if name == "head" or self._in_blocks(name):
+            return super().linear(graph, name, x, weight, bias)
+        return self._per_token.linear(graph, name, x, weight, bias)

@@ -14,7 +14,7 @@ GREEDY_TOKENS = 64
 
 
 class Reader(Protocol):
-    """Both `OrtEngine` and `TorchReader` are one."""
+    """Both `OrtEngine` and `TorchEngine` are one."""
 
     def new_cache(self) -> object: ...
 
@@ -36,11 +36,14 @@ class Parity:
     """how much of 64 greedy tokens is the same up to the first difference, as the mean over the prompts"""
 
 
-def compare(reference: Reader, model: Reader, ids: Sequence[int], prompts: Sequence[Sequence[int]]) -> Parity:
+def compare(
+    reference: Reader, model: Reader, ids: Sequence[int], prompts: Sequence[Sequence[int]], window: int = WINDOW
+) -> Parity:
     """
     Args:
         ids: a text
-        prompts: beginnings of texts, as token ids
+        window: tokens
+        prompts: beginnings of texts, as token ids; without any, `greedy_agreement` is NaN
 
     Raises:
         ValueError: a text of fewer than two tokens.
@@ -49,7 +52,7 @@ def compare(reference: Reader, model: Reader, ids: Sequence[int], prompts: Seque
         raise ValueError("a text of fewer than two tokens can't be scored")
     surprise = np.zeros(2)
     same, divergence, scored = 0, 0.0, 0
-    for (expected, actual), following in _chunks((reference, model), ids):
+    for (expected, actual), following in _chunks((reference, model), ids, window):
         positions = np.arange(len(following))
         expected, actual = log_probabilities(expected), log_probabilities(actual)
         surprise -= [expected[positions, following].sum(), actual[positions, following].sum()]
@@ -64,7 +67,7 @@ def compare(reference: Reader, model: Reader, ids: Sequence[int], prompts: Seque
         float(of_model / of_reference),
         same / scored,
         divergence / scored,
-        float(np.mean(agreement)),
+        float(np.mean(agreement)) if agreement else float("nan"),
     )
 
 
@@ -80,10 +83,10 @@ def greedy(model: Reader, prompt: Sequence[int], tokens: int = GREEDY_TOKENS) ->
     return written
 
 
-def _chunks(models: Sequence[Reader], ids: Sequence[int]) -> Iterator[tuple[list[np.ndarray], np.ndarray]]:
+def _chunks(models: Sequence[Reader], ids: Sequence[int], size: int) -> Iterator[tuple[list[np.ndarray], np.ndarray]]:
     """Logits of every model for a few positions, and the tokens that followed there."""
-    for begin in range(0, len(ids), WINDOW):
-        window = list(ids[begin : begin + WINDOW])
+    for begin in range(0, len(ids), size):
+        window = list(ids[begin : begin + size])
         caches = [model.new_cache() for model in models]
         for at in range(0, len(window) - 1, CHUNK):  # the last token of a window is only predicted, never read
             piece = window[at : min(at + CHUNK, len(window) - 1)]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-Stage = Literal["waiting", "downloading", "verifying", "exporting", "loading", "reading"]
+Stage = Literal["waiting", "downloading", "verifying", "exporting", "loading", "reading", "calibrating", "checking"]
 
 
 @dataclass(frozen=True)

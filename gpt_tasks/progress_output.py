@@ -18,6 +18,8 @@ _LABELS = {
     "exporting": "Exporting",
     "loading": "Loading",
     "reading": "Reading the prompt",
+    "calibrating": "Calibrating",
+    "checking": "Checking",
 }
 
 
@@ -64,7 +66,7 @@ class _Bars:
             self._of = (progress.stage, progress.detail)
             in_bytes = progress.unit == "bytes"
             self._bar = tqdm(
-                bar_format=None if progress.total else "{desc}",
+                bar_format=None if progress.total else "{desc} {elapsed}",
                 total=progress.total or None,
                 desc=f"{_LABELS[progress.stage]} {progress.detail}".strip(),
                 unit="B" if in_bytes else f" {progress.unit}",

@@ -19,7 +19,12 @@ from gpt_tasks.transformer.config import DecoderConfig
 REPORT_NAME = "report.json"
 FORMAT = 1
 """Counts up when the exporter's output changes so that cached folders must be made again."""
-GRAPH_FILES = {"fp32": "onnx/model.onnx", "int8_blocks": "onnx/model_quantized.onnx"}
+GRAPH_FILES = {
+    "fp32": "onnx/model.onnx",
+    "int8_blocks": "onnx/model_quantized.onnx",
+    "int8": "onnx/model_int8.onnx",
+    "int8_fastest": "onnx/model_int8_fastest.onnx",
+}
 """Precision -> file; the names are those that transformers.js looks for by its `dtype`."""
 
 

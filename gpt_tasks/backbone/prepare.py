@@ -60,7 +60,17 @@ def _existing(folder: Path, verify: bool, report: Report) -> Artifact | None:
 
 def _export_in_child(folder: Path, report: Report) -> None:
     """In a process of its own, so that the memory of the export goes back to the system."""
-    command = [sys.executable, "-m", "compression", "export", "default", str(folder), "--progress", "json"]
+    command = [
+        sys.executable,
+        "-m",
+        "compression",
+        "export",
+        "default",
+        str(folder),
+        "--progress",
+        "json",
+        "--no-check",
+    ]
     for precision in PRECISIONS:
         command += ["--precision", precision]
     path = os.pathsep.join(filter(None, [str(_PROJECT), os.environ.get("PYTHONPATH")]))
