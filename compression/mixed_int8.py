@@ -68,10 +68,11 @@ class MixedInt8:
             folder = _Scratch(Path(scratch), self._model.config)
             reference = folder.engine(self._model.weights, Float32())
             ids = self._ids[:_MEASURED_SEQUENCES].flatten().tolist()
+            window = self._ids.shape[1]
 
             def mean_kl(number_format: NumberFormat) -> float:
                 self._done()
-                return compare(reference, folder.engine(self.weights, number_format), ids, []).mean_kl
+                return compare(reference, folder.engine(self.weights, number_format), ids, [], window).mean_kl
 
             floor = mean_kl(BlockInteger(8, BLOCK_SIZE, HEAD_BLOCK_SIZE))
             fewest, most, found = 0, len(ranked), floor

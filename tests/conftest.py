@@ -45,7 +45,7 @@ def tiny_artifact(tiny_folder, tmp_path_factory):
         if variant not in made:
             folder, reference = tiny_folder(variant)
             out = tmp_path_factory.mktemp("exported") / variant
-            made[variant] = export(open_model(str(folder)), out, ["fp32", "int8_blocks"]), reference
+            made[variant] = export(open_model(str(folder)), out, ["fp32", "int8_blocks", "int8"]), reference
         return made[variant]
 
     return make

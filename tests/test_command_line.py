@@ -183,6 +183,39 @@ class TestCompression:
         assert Artifact(tmp_path / "out").precisions == ["int8_blocks"]
         assert "Exporting int8_blocks" in done.stderr
 
+    def test_check(self, default_artifact):
+        done = call("check", default_artifact.folder, "--sizes", "--json", program="compression")
+        (result,) = json.loads(done.stdout)
+        assert result["precision"] == "int8_blocks" and result["passed"] is True
+        assert {
+            "perplexity",
+            "reference_perplexity",
+            "ratio",
+            "top1_agreement",
+            "mean_kl",
+            "greedy_agreement",
+            "size_mb",
+        } <= result.keys()
+        assert result["sizes"]["embedding.codes"] == 49_152 * 576
+        assert done.returncode == 0
+
+    def test_a_check_that_fails_exits_with_1(self, default_artifact, tiny_artifact, tmp_path):
+        """Another random model of the same vocabulary is no good copy."""
+        tiny_models.save("llama", tmp_path / "other", seed=1)
+        call("export", tmp_path / "other", tmp_path / "out", "--precision", "fp32", "--no-check", program="compression")
+        done = call(
+            "check",
+            tiny_artifact("llama")[0].folder,
+            "--against",
+            tmp_path / "out",
+            "--precision",
+            "int8_blocks",
+            program="compression",
+        )
+        # A random model may predict a text as badly as another; what it can't do is agree.
+        assert "ratio" in done.stdout and done.returncode in (0, 1)
+        assert ("FAILED" in done.stdout) == (done.returncode == 1)
+
     def test_bench(self, default_artifact):
         done = call(
             "bench",
@@ -207,6 +240,8 @@ class TestCompression:
             (["export", "default", "/proc/out"], "can't be written"),
             (["export", "default", "out", "--precision", "int3"], "invalid choice: 'int3'"),
             (["bench", "/nowhere"], "not an exported model"),
+            (["check", "/nowhere"], "not an exported model"),
+            (["export", "default", "out", "--calibration", "/nowhere.txt"], "can't be read"),
         ],
     )
     def test_mistakes(self, arguments, message):
@@ -215,7 +250,7 @@ class TestCompression:
         assert message in done.stderr
         assert "Traceback" not in done.stderr
 
-    @pytest.mark.parametrize("command", ["export", "bench"])
+    @pytest.mark.parametrize("command", ["export", "check", "bench"])
     def test_help(self, command):
         done = call(command, "--help", program="compression")
         assert done.returncode == 0 and "usage" in done.stdout
