@@ -6,13 +6,13 @@ from html import escape, unescape
 import gradio as gr
 
 from gpt_tasks.backbone.backbone import BackboneInBackground
-from gpt_tasks.errors import UserError
+from gpt_tasks.backbone.tokenizer import Tokenizer
 from gpt_tasks.tasks import dialogue
-from gpt_tasks.tasks.prompt import room_for_prompt
+from gpt_tasks.tasks.prompt import Prompt
 from gpt_tasks.ui.controls import Run, RunButtons, examples
-from gpt_tasks.ui.settings import read_settings, settings_panel
-from gpt_tasks.ui.streaming import error_line, stream
+from gpt_tasks.ui.settings import settings_panel
 from gpt_tasks.ui.texts import label
+from gpt_tasks.ui.writing import write
 
 _EXAMPLES = [
     "What can I cook with eggs, rice and tomatoes?",
@@ -54,20 +54,18 @@ def build(background: BackboneInBackground) -> None:
     def answer(request: gr.Request, run: Run, text: str, chat: list[dict], system: str, *values) -> Iterator[tuple]:
         messages = [{"role": turn["role"], "content": _text(turn["content"])} for turn in chat]
         messages.append({"role": "user", "content": text or ""})
-        try:
-            backbone = background.get()
-            options = read_settings(*values)
-            room = room_for_prompt(backbone.context_length, options.max_new_tokens)
-            prompt = dialogue.make_prompt(backbone.tokenizer, messages, room, system or "")
-        except UserError as error:
-            yield gr.skip(), gr.skip(), error_line(error, request)
-            return
-        conversation = (request.session_hash, dialogue.NAME)
-        events = backbone.write(prompt.ids, options.sampling, options.max_new_tokens, options.stop, conversation)
-        yield "", _shown(messages), ""
-        for written, figures in stream(events, prompt.notices, request, run):
-            answered = [{"role": "assistant", "content": written}] if written else []
-            yield gr.skip(), _shown([*messages, *answered]), figures
+
+        def make_prompt(tokenizer: Tokenizer, room: int) -> Prompt:
+            return dialogue.make_prompt(tokenizer, messages, room, system or "")
+
+        message_box = ""
+        for written, figures in write(background, dialogue.NAME, make_prompt, values, request, run):
+            if not isinstance(written, str):  # a mistake: the message stays where it is, to be put right
+                yield gr.skip(), gr.skip(), figures
+            else:
+                answered = [{"role": "assistant", "content": written}] if written else []
+                yield message_box, _shown([*messages, *answered]), figures
+                message_box = gr.skip()  # emptied once: the visitor may be typing the next message
 
     triggers = [buttons.start.click, message.submit]
     buttons.connect(triggers, answer, [message, chat, system, *settings], [message, chat, figures])

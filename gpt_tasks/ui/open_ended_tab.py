@@ -5,13 +5,13 @@ from collections.abc import Iterator
 import gradio as gr
 
 from gpt_tasks.backbone.backbone import BackboneInBackground
-from gpt_tasks.errors import UserError
+from gpt_tasks.backbone.tokenizer import Tokenizer
 from gpt_tasks.tasks import open_ended
-from gpt_tasks.tasks.prompt import room_for_prompt
+from gpt_tasks.tasks.prompt import Prompt
 from gpt_tasks.ui.controls import Run, RunButtons, examples
-from gpt_tasks.ui.settings import read_settings, settings_panel
-from gpt_tasks.ui.streaming import error_line, stream
+from gpt_tasks.ui.settings import settings_panel
 from gpt_tasks.ui.texts import label
+from gpt_tasks.ui.writing import write
 
 _EXAMPLES = [
     "Once upon a time, in a small village by the sea,",
@@ -49,19 +49,11 @@ def build(background: BackboneInBackground) -> None:
     examples([[example] for example in _EXAMPLES], [text])
     settings = settings_panel(open_ended.SAMPLING)
 
-    def write(request: gr.Request, run: Run, text: str, *values) -> Iterator[tuple[str, str]]:
-        try:
-            backbone = background.get()
-            options = read_settings(*values)
-            room = room_for_prompt(backbone.context_length, options.max_new_tokens)
-            prompt = open_ended.make_prompt(backbone.tokenizer, text or "", room)
-        except UserError as error:
-            yield gr.skip(), error_line(error, request)
-            return
-        conversation = (request.session_hash, open_ended.NAME)
-        events = backbone.write(prompt.ids, options.sampling, options.max_new_tokens, options.stop, conversation)
-        yield "", ""
-        yield from stream(events, prompt.notices, request, run)
+    def continue_text(request: gr.Request, run: Run, text: str, *values) -> Iterator[tuple]:
+        def make_prompt(tokenizer: Tokenizer, room: int) -> Prompt:
+            return open_ended.make_prompt(tokenizer, text or "", room)
 
-    buttons.connect([buttons.start.click], write, [text, *settings], [result, figures])
+        return write(background, open_ended.NAME, make_prompt, values, request, run)
+
+    buttons.connect([buttons.start.click], continue_text, [text, *settings], [result, figures])
     buttons.instead(append.click, lambda text, result: (text + result, ""), [text, result], [text, result])

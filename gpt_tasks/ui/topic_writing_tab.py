@@ -5,13 +5,14 @@ from collections.abc import Iterator
 import gradio as gr
 
 from gpt_tasks.backbone.backbone import BackboneInBackground
+from gpt_tasks.backbone.tokenizer import Tokenizer
 from gpt_tasks.errors import UserError
 from gpt_tasks.tasks import topic_writing
-from gpt_tasks.tasks.prompt import room_for_prompt
+from gpt_tasks.tasks.prompt import Prompt
 from gpt_tasks.ui.controls import QUIETLY, Run, RunButtons, examples
-from gpt_tasks.ui.settings import read_settings, settings_panel
-from gpt_tasks.ui.streaming import error_line, stream
+from gpt_tasks.ui.settings import settings_panel
 from gpt_tasks.ui.texts import label, say
+from gpt_tasks.ui.writing import write
 
 _EXAMPLES = [
     ["an old lighthouse", "story", "storm, lamp, secret"],
@@ -57,25 +58,17 @@ def build(background: BackboneInBackground, tab: gr.Tab) -> None:
     examples(_EXAMPLES, [topic, form, keywords])
     settings = settings_panel(topic_writing.SAMPLING)
 
-    def write(request: gr.Request, run: Run, topic: str, instruction: str, *values) -> Iterator[tuple[str, str]]:
-        try:
+    def write_on_topic(request: gr.Request, run: Run, topic: str, instruction: str, *values) -> Iterator[tuple]:
+        def make_prompt(tokenizer: Tokenizer, room: int) -> Prompt:
             if not (topic or "").strip() and not (instruction or "").strip():
                 raise UserError("Name a topic first.", key="empty_topic")
-            backbone = background.get()
-            options = read_settings(*values)
-            room = room_for_prompt(backbone.context_length, options.max_new_tokens)
-            prompt = topic_writing.make_prompt(backbone.tokenizer, instruction or "", room)
-        except UserError as error:
-            yield gr.skip(), error_line(error, request)
-            return
-        conversation = (request.session_hash, topic_writing.NAME)
-        events = backbone.write(prompt.ids, options.sampling, options.max_new_tokens, options.stop, conversation)
-        yield "", ""
-        yield from stream(events, prompt.notices, request, run)
+            return topic_writing.make_prompt(tokenizer, instruction or "", room)
+
+        return write(background, topic_writing.NAME, make_prompt, values, request, run)
 
     gr.on([topic.change, form.change, keywords.change], _instruction, [topic, form, keywords], prompt_box, **QUIETLY)
     triggers = [buttons.start.click, topic.submit]
-    buttons.connect(triggers, write, [topic, prompt_box, *settings], [result, figures])
+    buttons.connect(triggers, write_on_topic, [topic, prompt_box, *settings], [result, figures])
     # The browser translates labels, but not the names of choices. (Not in the page's `load`: Gradio's
     # front end fails when that changes a tab that isn't open.)
     tab.select(_localise_forms, None, form, **QUIETLY)
