@@ -91,9 +91,10 @@ def _export_in_child(folder: Path, report: Report) -> None:
                 report(parse_json_line(line))
             except ValueError:
                 said.append(line.strip())
+    except BaseException:
+        child.terminate()
+        raise
     finally:
-        if child.poll() is None and sys.exc_info()[0] is not None:
-            child.terminate()
         child.wait()
     if child.returncode != 0:
         reason = "\n".join(line.removeprefix("error: ") for line in said[-5:]) or f"exit status {child.returncode}"

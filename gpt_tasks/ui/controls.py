@@ -98,6 +98,22 @@ _BUSY = (gr.update(interactive=False), gr.update(interactive=True))
 _IDLE = (gr.update(interactive=True), gr.update(interactive=False))
 
 
+def result_box(title: str, placeholder: str, lines: int, most_lines: int, elem_id: str) -> gr.Textbox:
+    """Where a text appears while it is written.
+
+    Not read-only: Gradio disables a read-only box, and the keyboard couldn't reach it.
+    """
+    return gr.Textbox(
+        lines=lines,
+        max_lines=most_lines,
+        label=label(title),
+        placeholder=label(placeholder),
+        buttons=["copy"],
+        interactive=True,
+        elem_id=elem_id,
+    )
+
+
 def examples(rows: Sequence[Sequence[str]], inputs: Sequence[gr.components.Component]) -> None:
     """A button an example; it shows the first field and fills all inputs.
 

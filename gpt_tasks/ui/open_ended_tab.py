@@ -8,7 +8,7 @@ from gpt_tasks.backbone.backbone import BackboneInBackground
 from gpt_tasks.backbone.tokenizer import Tokenizer
 from gpt_tasks.tasks import open_ended
 from gpt_tasks.tasks.prompt import Prompt
-from gpt_tasks.ui.controls import Run, RunButtons, examples
+from gpt_tasks.ui.controls import Run, RunButtons, examples, result_box
 from gpt_tasks.ui.settings import settings_panel
 from gpt_tasks.ui.texts import label
 from gpt_tasks.ui.writing import write
@@ -34,16 +34,7 @@ def build(background: BackboneInBackground) -> None:
             )
             buttons = RunButtons("write")
         with gr.Column():
-            # Not read-only: Gradio disables a read-only box, and the keyboard couldn't reach it.
-            result = gr.Textbox(
-                lines=12,
-                max_lines=20,
-                label=label("continuation_label"),
-                placeholder=label("continuation_placeholder"),
-                buttons=["copy"],
-                interactive=True,
-                elem_id="open-ended-result",
-            )
+            result = result_box("continuation_label", "continuation_placeholder", 12, 20, "open-ended-result")
             figures = gr.HTML(elem_id="open-ended-figures", elem_classes="figures-box")
             append = gr.Button(label("append"), size="sm")
     examples([[example] for example in _EXAMPLES], [text])

@@ -9,7 +9,7 @@ from gpt_tasks.backbone.tokenizer import Tokenizer
 from gpt_tasks.errors import UserError
 from gpt_tasks.tasks import topic_writing
 from gpt_tasks.tasks.prompt import Prompt
-from gpt_tasks.ui.controls import QUIETLY, Run, RunButtons, examples
+from gpt_tasks.ui.controls import QUIETLY, Run, RunButtons, examples, result_box
 from gpt_tasks.ui.settings import settings_panel
 from gpt_tasks.ui.texts import label, say
 from gpt_tasks.ui.writing import write
@@ -45,15 +45,7 @@ def build(background: BackboneInBackground, tab: gr.Tab) -> None:
             )
             buttons = RunButtons("write")
         with gr.Column():
-            result = gr.Textbox(
-                lines=16,
-                max_lines=22,
-                label=label("result_label"),
-                placeholder=label("result_placeholder"),
-                buttons=["copy"],
-                interactive=True,
-                elem_id="topic-result",
-            )
+            result = result_box("result_label", "result_placeholder", 16, 22, "topic-result")
             figures = gr.HTML(elem_id="topic-figures", elem_classes="figures-box")
     examples(_EXAMPLES, [topic, form, keywords])
     settings = settings_panel(topic_writing.SAMPLING)

@@ -35,6 +35,15 @@ def always_the_likeliest(page):
     set_number(page, "Repetition penalty", 1)
 
 
+def write_a_long_text(page):
+    """Longer than any test waits; returns when it has begun."""
+    page.fill("#open-ended-text textarea", PROMPT)
+    set_length(page, 2048)
+    always_the_likeliest(page)
+    write(page)
+    expect(page.locator("#open-ended-figures")).to_contain_text("new tokens", timeout=10_000)
+
+
 def test_the_page_writes_and_says_its_figures(server, open_page):
     page = open_page(server)
     expect(page).to_have_title("GPT tasks")
@@ -52,10 +61,7 @@ def test_the_page_writes_and_says_its_figures(server, open_page):
 
 def test_stop_stops_the_computation(server, open_page):
     page = open_page(server)
-    page.fill("#open-ended-text textarea", PROMPT)
-    set_length(page, 2048)
-    write(page)
-    expect(page.locator("#open-ended-figures")).to_contain_text("new tokens", timeout=10_000)
+    write_a_long_text(page)
     assert server.is_computing(0.3)
     page.locator("button.stop:visible").click()
     expect(page.locator("button.start:visible")).to_be_enabled()
@@ -115,10 +121,7 @@ def test_what_is_written_in_a_chat_stays_text(server, open_page):
 
 def test_closing_the_page_stops_the_computation(server, open_page):
     page = open_page(server)
-    page.fill("#open-ended-text textarea", PROMPT)
-    set_length(page, 2048)
-    write(page)
-    expect(page.locator("#open-ended-figures")).to_contain_text("new tokens", timeout=10_000)
+    write_a_long_text(page)
     page.close()
     time.sleep(2)
     assert not server.is_computing()
