@@ -7,8 +7,10 @@ import warnings
 
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports below ends quietly
 
-from gpt_tasks.backbone.backbone import BackboneInBackground
+from gpt_tasks.backbone.backbone import BackboneInBackground, named_artifact
+from gpt_tasks.errors import UserError
 from gpt_tasks.progress_output import make_reporter
+from gpt_tasks.tasks.registry import switched_off
 
 PORT_VARIABLE = "GRADIO_SERVER_PORT"
 DEFAULT_PORT = 7860
@@ -24,12 +26,21 @@ def main() -> None:
         # Imported while the model loads: Gradio takes longer to import than the model to load.
         from gpt_tasks.ui.page import build_page, launch_options
 
-        page = build_page(background)
+        page = build_page(background, tasks_off())
         signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             page.launch(server_port=port, **launch_options())
         except OSError:
             sys.exit(f"error: The port {port} is taken. Name another one in {PORT_VARIABLE}.")
+
+
+def tasks_off() -> dict[str, UserError]:
+    """What the model that $GPT_TASKS_MODEL names isn't made for. (The default model is made for all.)"""
+    try:
+        artifact = named_artifact()
+        return {} if artifact is None else switched_off(artifact.load_tokenizer())
+    except UserError:
+        return {}  # the page's banner says what is wrong with it, as soon as it is loaded
 
 
 def take_port() -> int:

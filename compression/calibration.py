@@ -1,13 +1,15 @@
-"""What a model does on a calibration text: the inputs of its matrices, and which bear 8-bit activations badly."""
+"""What a model does on a calibration text: the inputs of its matrices, and which bear quantization badly."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compression.smooth_quant import channel_maxima
+from compression.joined_matrices import joined_matrices
+from compression.smooth_quant import OUTLIER_ROWS, channel_maxima
 from gpt_tasks.backbone.tokenizer import Tokenizer
 from gpt_tasks.errors import UserError
 from gpt_tasks.transformer.block import DecoderBlock
@@ -38,85 +40,122 @@ def calibration_ids(tokenizer: Tokenizer, text: str, config: DecoderConfig) -> T
     return torch.tensor(ids[: count * length]).reshape(count, length)
 
 
-def joined_matrices(config: DecoderConfig) -> dict[str, tuple[str, ...]]:
-    """The matrices of a block as the graph joins them: name -> the linear layers that share an input."""
-    feed_forward = (
-        {"feed_forward.gate_up": ("feed_forward.gate", "feed_forward.up")}
-        if config.feed_forward == "swiglu"
-        else {"feed_forward.up": ("feed_forward.up",)}
-    )
-    return {
-        "attention.query_key_value": ("attention.query", "attention.key", "attention.value"),
-        "attention.output": ("attention.output",),
-        **feed_forward,
-        "feed_forward.down": ("feed_forward.down",),
-    }
+def held_out(ids: Tensor) -> int:
+    """How many of the sequences, the first ones, are for measuring only: what was fitted to a text is no judge of it.
+    (0 where there is one sequence only, which has to serve for both.)"""
+    return -(-len(ids) // 5) if len(ids) > 1 else 0
 
 
+class Run(Protocol):
+    """Runs a block on what the layers before gave out."""
+
+    def __call__(self, sequences: int | None = None) -> Tensor:
+        """Of the first few sequences only, or of all: [sequences, length, hidden]"""
+
+
+def walk(decoder: Decoder, ids: Tensor) -> Iterator[tuple[int, DecoderBlock, Run]]:
+    """Layer by layer: its number, its block, and a function that runs it.
+
+    The caller may change a block's weights: the layers after it read what the changed one gives out.
+
+    Args:
+        ids: [sequences, length]
+    """
+    x = decoder.embedding(ids)
+    positions = torch.arange(ids.shape[1]).expand_as(ids)
+    if decoder.position_embedding is not None:
+        x = x + decoder.position_embedding(positions)
+    mask = causal_mask(ids.shape[1], ids.shape[1], decoder.config.attention_window)
+    for layer, block in enumerate(decoder.blocks):
+
+        def run(sequences: int | None = None, block: DecoderBlock = block, x: Tensor = x) -> Tensor:
+            return block(x[:sequences], positions[:sequences], mask, decoder.rotary)[0]
+
+        yield layer, block, run
+        x = run()
+
+
+@contextmanager
+def watching(module: nn.Module, see: Callable[[Tensor], None]) -> Iterator[None]:
+    """Calls `see` with the module's input, tokens in rows: [tokens, in]"""
+    hook = module.register_forward_pre_hook(lambda _, arguments: see(arguments[0].flatten(0, -2)))
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+@torch.no_grad()
 def input_maxima(decoder: Decoder, ids: Tensor) -> dict[str, np.ndarray]:
     """Channel maxima of the inputs of every joined matrix: "blocks.0.attention.output" -> [in]"""
     found: dict[str, list[np.ndarray]] = {}
 
-    def watch(name: str, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
-        def note(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-            found.setdefault(name, []).append(channel_maxima(arguments[0].flatten(0, -2).numpy()))
+    def note(name: str) -> Callable[[Tensor], None]:
+        return lambda x: found.setdefault(name, []).append(channel_maxima(x.numpy()))
 
-        return module.register_forward_pre_hook(note)
-
-    hooks = [
-        watch(f"blocks.{layer}.{name}", block.get_submodule(parts[0]))
-        for layer, block in enumerate(decoder.blocks)
-        for name, parts in joined_matrices(decoder.config).items()
-    ]
-    with torch.no_grad():
+    with ExitStack() as watched:
+        for layer, block in enumerate(decoder.blocks):
+            for name, parts in joined_matrices(decoder.config).items():
+                watched.enter_context(watching(block.get_submodule(parts[0]), note(f"blocks.{layer}.{name}")))
         for sequence in ids:
             decoder(sequence[None])
-    for hook in hooks:
-        hook.remove()
     return {name: np.max(maxima, axis=0) for name, maxima in found.items()}
 
 
+def second_moments(x: Tensor) -> Tensor:
+    """XᵀX / tokens, the Hessian of a linear layer's squared error: [tokens, in] -> fp64 [in, in]
+
+    Tokens with massive activations are scaled down to OUTLIER_ROWS times the median length: a few of them
+    would be all that counts otherwise.
+    """
+    lengths = x.norm(dim=1)
+    x = x * torch.clamp(OUTLIER_ROWS * lengths.median() / lengths.clamp(min=1e-9), max=1)[:, None]
+    return (x.T @ x).double() / len(x)
+
+
+@torch.no_grad()
 def sensitivities(
     decoder: Decoder, ids: Tensor, quantized: Callable[[nn.Linear], nn.Module], done: Callable[[], None] = lambda: None
 ) -> dict[str, float]:
-    """How much each joined matrix, quantized alone, changes what its block gives out.
+    """How much each joined matrix, quantized alone, changes what its block gives out (see `relative_change`).
 
-    The mean over tokens of ‖change‖² / ‖output‖², plus the same of the first token, which all others
-    look at (the attention sink, Xiao et al. 2024): a mean over many tokens would not see its harm.
     Measuring block by block costs a few runs of the model in all, instead of one for each matrix.
 
     Args:
         quantized: a linear layer -> one that computes as the quantized matrix does
     """
     errors = {}
-    with torch.no_grad():
-        x = decoder.embedding(ids)  # [sequences, length, hidden]
-        positions = torch.arange(ids.shape[1]).expand_as(ids)
-        if decoder.position_embedding is not None:
-            x = x + decoder.position_embedding(positions)
-        mask = causal_mask(ids.shape[1], ids.shape[1], decoder.config.attention_window)
-        for layer, block in enumerate(decoder.blocks):
-            output, _ = block(x, positions, mask, decoder.rotary)
-            for name, parts in joined_matrices(decoder.config).items():
-                with _replaced(block, parts, quantized):
-                    changed, _ = block(x, positions, mask, decoder.rotary)
-                relative = (changed - output).square().sum(-1) / output.square().sum(-1)  # [sequences, length]
-                errors[f"blocks.{layer}.{name}"] = float(relative.mean() + relative[:, 0].mean())
-            x = output
-            done()
+    for layer, block, run in walk(decoder, ids):
+        output = run()
+        for name, parts in joined_matrices(decoder.config).items():
+            with replaced(block, {part: quantized(block.get_submodule(part)) for part in parts}):
+                errors[f"blocks.{layer}.{name}"] = relative_change(output, run())
+        done()
     return errors
 
 
+def relative_change(output: Tensor, changed: Tensor) -> float:
+    """The mean over tokens of ‖change‖² / ‖output‖², plus the same of the first token, which all others look
+    at (the attention sink, Xiao et al. 2024): a mean over many tokens would not see its harm.
+
+    Args:
+        output, changed: [sequences, length, hidden]
+    """
+    relative = (changed - output).square().sum(-1) / output.square().sum(-1)  # [sequences, length]
+    return float(relative.mean() + relative[:, 0].mean())
+
+
 @contextmanager
-def _replaced(block: DecoderBlock, parts: tuple[str, ...], make: Callable[[nn.Linear], nn.Module]) -> Iterator[None]:
-    originals: Mapping[str, nn.Linear] = {part: block.get_submodule(part) for part in parts}
-    for part, module in originals.items():
-        block.set_submodule(part, make(module))
+def replaced(block: DecoderBlock, modules: Mapping[str, nn.Module]) -> Iterator[None]:
+    """Puts other modules in the place of those of these names, for a while."""
+    originals = {name: block.get_submodule(name) for name in modules}
+    for name, module in modules.items():
+        block.set_submodule(name, module)
     try:
         yield
     finally:
-        for part, module in originals.items():
-            block.set_submodule(part, module)
+        for name, module in originals.items():
+            block.set_submodule(name, module)
 
 
 class PerTokenLinear(nn.Module):

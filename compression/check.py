@@ -5,7 +5,6 @@ from pathlib import Path
 
 from compression.graph_sizes import duplicated_embedding
 from compression.parity import GREEDY_TOKENS, WINDOW, Parity, Reader, compare
-from compression.precisions import PRECISIONS
 from gpt_tasks.backbone.artifact import Artifact
 from gpt_tasks.backbone.ort_engine import OrtEngine
 from gpt_tasks.backbone.weights import Model
@@ -57,9 +56,11 @@ def check_precision(artifact: Artifact, precision: str, reference: Artifact, tex
     return _check_against(OrtEngine(reference, "fp32"), artifact, precision, text, default_prompts())
 
 
-def check_export(artifact: Artifact, precision: str, model: Model) -> Check:
-    """A precision that was just exported against the artifact's fp32 where it has one, or else, and for
-    fp32 itself, against the from-scratch decoder in PyTorch."""
+def check_export(artifact: Artifact, precision: str, model: Model, reference: Artifact | None) -> Check:
+    """A precision that was just exported against fp32: the reference's, or the artifact's own, or else, and for
+    fp32 itself, the from-scratch decoder in PyTorch."""
+    if reference is not None:
+        return check_precision(artifact, precision, reference, default_text())
     if precision != "fp32" and "fp32" in artifact.precisions:
         return check_precision(artifact, precision, artifact, default_text())
     from gpt_tasks.backbone.torch_engine import TorchEngine
@@ -76,7 +77,7 @@ def _check_against(reference: Reader, artifact: Artifact, precision: str, text: 
     longest = config.context_length - GREEDY_TOKENS
     beginnings = [tokenizer.encode(prompt)[:longest] for prompt in prompts] if longest > 0 else []
     parity = compare(reference, OrtEngine(artifact, precision), ids, beginnings, min(WINDOW, config.context_length))
-    limit, warnings = PRECISIONS[precision].ratio_limit, []
+    entry, warnings = artifact.report["precisions"][precision], []
     if config.tied_embedding:
         doubled = duplicated_embedding(artifact.graph_path(precision), config.vocabulary_size, config.hidden_size)
         if doubled:
@@ -84,8 +85,8 @@ def _check_against(reference: Reader, artifact: Artifact, precision: str, text: 
     return Check(
         **vars(parity),
         precision=precision,
-        size_mb=artifact.report["precisions"][precision]["size_mb"],
-        ratio_limit=limit,
-        passed=parity.ratio <= limit,
+        size_mb=entry["size_mb"],
+        ratio_limit=entry["ratio_limit"],
+        passed=parity.ratio <= entry["ratio_limit"],
         warnings=warnings,
     )

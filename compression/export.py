@@ -2,65 +2,90 @@
 
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from compression.block_settings import BlockSettings
 from compression.calibration_text import default_calibration_text
 from compression.check import check_export
 from compression.decoder_graph import build_decoder_graph
+from compression.genai_config import genai_config
 from compression.graph import Graph
 from compression.model_card import model_card
-from compression.precisions import PRECISIONS, Planning
-from gpt_tasks.backbone.artifact import FORMAT, GRAPH_FILES, REPORT_NAME, Artifact, sha256
+from compression.precisions import DEFAULT_SETTINGS, PRECISIONS, Planning
+from compression.sizes import size_bytes
+from gpt_tasks.backbone.artifact import FORMAT, GRAPH_FILES, REPORT_NAME, Artifact, end_ids, preferred_precision, sha256
 from gpt_tasks.backbone.json_files import write_json
 from gpt_tasks.backbone.tokenizer import Tokenizer
 from gpt_tasks.backbone.weights import Model
 from gpt_tasks.errors import UserError
 from gpt_tasks.home import require_free_space, whole_folder
 from gpt_tasks.progress import Progress, Report, silent
+from gpt_tasks.transformer.config import DecoderConfig
 
+_OTHER_FILES_MB = 10
+"""tokenizer and configuration"""
 _ROTARY_HEAD_STEP = 16  # onnxruntime's rotary kernel on the CPU wants a multiple of it
 
 
+@dataclass(frozen=True)
+class Request:
+    """What to export, and how."""
+
+    precisions: Sequence[str]
+    """names in PRECISIONS"""
+    calibration: str | None = None
+    """a text for the precisions that need one; None: one that comes with the project"""
+    calibrated: Path | None = None
+    """a file of `python -m compression calibrate`, for int8 and int8_fastest"""
+    settings: BlockSettings = DEFAULT_SETTINGS
+    """of int4 and int4_fast"""
+    genai_precision: str | None = None
+    """the one that genai_config.json names; None: int8, or the best that is exported"""
+    check: bool = False
+    """compare each precision with the original, and fail where its limit is passed"""
+
+
 def export(
-    model: Model,
-    out: Path,
-    precisions: Sequence[str],
-    report: Report = silent,
-    calibration: str | None = None,
-    check: bool = False,
+    model: Model, out: Path, request: Request, report: Report = silent, reference: Artifact | None = None
 ) -> Artifact:
-    """Writes `model` in each of the precisions (names in PRECISIONS) to the folder `out`.
+    """Writes `model` to the folder `out`.
 
     The folder appears when everything is in it; an older artifact of that name is replaced then.
 
     Args:
-        calibration: a text for the precisions that need one; None: one that comes with the project
-        check: compare each precision with the original, and fail where its limit is passed
+        reference: an artifact with fp32 of the same model, for the checks; None: the new folder's own fp32, or
+            the decoder in PyTorch
 
     Raises:
-        UserError: a model that the graph can't express, a folder that is something else, a full disk,
-            a calibration text that is too short, a check that failed.
+        UserError: a model that the graph can't express, a tokenizer that doesn't fit it, weights that aren't finite,
+            a folder that is something else, a full disk, a calibration text that is too short, a check that failed.
     """
-    _require_exportable(model)
-    _require_replaceable(out)
+    require_exportable(model.name, model.config)
+    require_replaceable(out)
     with whole_folder(out) as folder:
-        require_free_space(folder, sum(estimated_megabytes(model, name) for name in precisions), "export the model")
+        needed = sum(estimated_bytes(model.config, name, request.settings) for name in request.precisions)
+        require_free_space(folder, needed // 10**6 + _OTHER_FILES_MB, "export the model")
         (folder / "onnx").mkdir()
         model.write_tokenizer(folder)
+        tokenizer = Tokenizer.from_file(folder / "tokenizer.json")
+        _require_fitting(tokenizer, model)
         write_json(folder / "config.json", model.hugging_face_config)
-        planning = _planning(model, folder, calibration, report)
+        planning = _planning(model, tokenizer, request, report)
         facts = {
             "format": FORMAT,
             "model": model.name,
             "source": model.source,
-            "precisions": {name: _write_precision(planning, name, folder, report) for name in precisions},
+            "precisions": {name: _write_precision(planning, name, folder, report) for name in request.precisions},
             "versions": {
                 "python": platform.python_version(),
                 **{name: version(name) for name in ("onnx", "onnxruntime", "numpy", "tokenizers")},
             },
         }
+        for_genai = GRAPH_FILES[request.genai_precision or preferred_precision(request.precisions)]
+        ends = end_ids(folder)
+        write_json(folder / "genai_config.json", genai_config(model.config, model.hugging_face_config, ends, for_genai))
         (folder / "README.md").write_text(model_card(facts), "utf-8")
         facts["files"] = {
             str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": sha256(path)}
@@ -68,13 +93,13 @@ def export(
             if path.is_file()
         }
         write_json(folder / REPORT_NAME, facts)
-        if check:
-            facts["checks"] = _check(model, Artifact(folder), report)
+        if request.check:
+            facts["checks"] = _check(model, Artifact(folder), reference, report)
             write_json(folder / REPORT_NAME, facts)
     return Artifact(out)
 
 
-def _planning(model: Model, folder: Path, calibration: str | None, report: Report) -> Planning:
+def _planning(model: Model, tokenizer: Tokenizer, request: Request, report: Report) -> Planning:
     steps = 0
 
     def calibrating() -> None:
@@ -82,8 +107,8 @@ def _planning(model: Model, folder: Path, calibration: str | None, report: Repor
         steps += 1
         report(Progress("calibrating", steps, 0, "steps"))
 
-    text = default_calibration_text() if calibration is None else calibration
-    return Planning(model, Tokenizer.from_file(folder / "tokenizer.json"), text, calibrating)
+    text = default_calibration_text() if request.calibration is None else request.calibration
+    return Planning(model, tokenizer, text, request.settings, request.calibrated, calibrating)
 
 
 def _write_precision(planning: Planning, precision: str, folder: Path, report: Report) -> dict:
@@ -104,11 +129,12 @@ def _write_precision(planning: Planning, precision: str, folder: Path, report: R
         "file": GRAPH_FILES[precision],
         "description": PRECISIONS[precision].description,
         "size_mb": _megabytes(path),
+        "ratio_limit": plan.ratio_limit or PRECISIONS[precision].ratio_limit,
     }
     return entry if plan.choice is None else {**entry, "choice": asdict(plan.choice)}
 
 
-def _check(model: Model, artifact: Artifact, report: Report) -> dict[str, dict]:
+def _check(model: Model, artifact: Artifact, reference: Artifact | None, report: Report) -> dict[str, dict]:
     """Precision -> figures.
 
     Raises:
@@ -117,7 +143,7 @@ def _check(model: Model, artifact: Artifact, report: Report) -> dict[str, dict]:
     checks = {}
     for precision in artifact.precisions:
         report(Progress("checking", detail=precision))
-        result = check_export(artifact, precision, model)
+        result = check_export(artifact, precision, model, reference)
         checks[precision] = asdict(result)
         if not result.passed:
             raise UserError(
@@ -129,14 +155,11 @@ def _check(model: Model, artifact: Artifact, report: Report) -> dict[str, dict]:
     return checks
 
 
-def estimated_megabytes(model: Model, precision: str) -> int:
-    """The size of a precision's files, in 10^6 bytes, rounded up."""
-    config = model.config
-    attention = 2 * config.hidden_size * (config.query_size + config.key_value_size)
-    feed_forward = (3 if config.feed_forward == "swiglu" else 2) * config.hidden_size * config.feed_forward_size
-    tables = (1 if config.tied_embedding else 2) * config.vocabulary_size * config.hidden_size
-    parameters = config.layers * (attention + feed_forward) + tables
-    return int(parameters * PRECISIONS[precision].bits_per_weight / 8 / 10**6) + 10
+def estimated_bytes(config: DecoderConfig, precision: str, settings: BlockSettings) -> int:
+    """The most that a precision's files will take."""
+    if precision.startswith("int4") and settings.size_mb is not None:
+        return int(settings.size_mb * 10**6)
+    return size_bytes(config, PRECISIONS[precision].bits_per_weight)
 
 
 def _megabytes(path: Path) -> float:
@@ -145,15 +168,31 @@ def _megabytes(path: Path) -> float:
     return round(sum(file.stat().st_size for file in (path, data) if file.is_file()) / 10**6, 1)
 
 
-def _require_exportable(model: Model) -> None:
-    config = model.config
+def require_exportable(name: str, config: DecoderConfig) -> None:
+    """
+    Raises:
+        UserError: the graph can't express this model.
+    """
     if config.positions == "rotary" and config.head_size % _ROTARY_HEAD_STEP:
         raise UserError(
-            f"{model.name} has heads of size {config.head_size}; onnxruntime's rotary attention wants a "
+            f"{name} has heads of size {config.head_size}; onnxruntime's rotary attention wants a "
             f"multiple of {_ROTARY_HEAD_STEP}. This model can't be exported."
         )
 
 
-def _require_replaceable(out: Path) -> None:
+def require_replaceable(out: Path) -> None:
+    """
+    Raises:
+        UserError: there is something that isn't an exported model.
+    """
     if out.exists() and not (out / REPORT_NAME).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and is not an exported model: it is left alone. Name a new folder.")
+
+
+def _require_fitting(tokenizer: Tokenizer, model: Model) -> None:
+    tokens, rows = tokenizer.vocabulary_size, model.config.vocabulary_size
+    if tokens > rows or 2 * tokens < rows:  # many models have a few rows more than tokens, for alignment
+        raise UserError(
+            f"The tokenizer of {model.name} has {tokens} tokens, but the model has {rows} in its vocabulary: they "
+            "don't belong together. Take the tokenizer.json that the model was trained with."
+        )

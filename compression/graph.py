@@ -56,6 +56,13 @@ class Graph:
                 self._initializers[name] = self._external(name, values)
         return name
 
+    def half_tensor(self, name: str, values: np.ndarray) -> str:
+        """A constant that is stored in fp16 and used in fp32: onnxruntime converts it when it loads the graph."""
+        if name not in self._initializers:
+            self.tensor(name, values.astype(np.float16))
+            self.node("Cast", [name], f"{name}.float", to=TensorProto.FLOAT)
+        return f"{name}.float"
+
     def overridable(self, name: str, default: np.ndarray) -> str:
         """An input with a default: onnxruntime lists it apart from the inputs, so other loaders don't see it."""
         self.input(name, helper.np_dtype_to_tensor_dtype(default.dtype), default.shape)

@@ -4,12 +4,13 @@ A format writes the linear layers and the embedding with its head; what lies bet
 (norms, attention, activations) is in fp32 in every format and belongs to `decoder_graph`.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 
 from compression.graph import Graph
-from compression.quantize_blocks import round_to_nearest
+from compression.quantize_blocks import Blocks, Grid, round_to_nearest, stored_offsets, symmetric_grid
 from gpt_tasks.errors import UserError
 
 _SMALLEST_BLOCK = 16
@@ -40,72 +41,123 @@ class Float32:
         return graph.fused("FusedMatMul", [x, graph.tensor(f"{embedding}.weight", weight)], f"{name}.product", transB=1)
 
 
+Quantize = Callable[[str, np.ndarray], Blocks]
+"""A matrix's name ("blocks.0.attention.output", "embedding", "head") and its weights -> the quantized matrix"""
+
+
 class BlockInteger:
-    """Weights in integer blocks, multiplied as integers (`MatMulNBits`), round-to-nearest.
+    """Weights in integer blocks, multiplied as integers (`MatMulNBits`).
 
     The activations are quantized on the fly, a scale for each block of each token, which is why
     massive activations do no harm here (accuracy_level 4 asks for that).
 
-    Args:
-        block_size, head_block_size: weights with one scale in the layers, and in embedding and head;
-            halved where a matrix's columns don't divide by them
+    A grid's offsets: x · (W + O), where O is constant in each block, is x · W plus the sums of x's
+    blocks times the offsets. So the sums are appended to x, and the offsets to W as further columns.
     """
 
-    def __init__(self, bits: int, block_size: int, head_block_size: int) -> None:
-        self.bits = bits
-        self.block_size = block_size
-        self.head_block_size = head_block_size
+    def __init__(self, quantize: Quantize) -> None:
+        self._quantize = quantize
 
     def linear(self, graph: Graph, name: str, x: str, weight: np.ndarray, bias: np.ndarray | None) -> str:
-        return self._product(graph, name, x, self._store(graph, name, weight, self.block_size), weight.shape, bias)
+        return self._product(graph, name, name, x, self._quantize(name, weight), bias)
 
     def embedding(self, graph: Graph, name: str, ids: str, weight: np.ndarray) -> str:
-        codes, scales, block_size = self._store(graph, name, weight, self.head_block_size)
-        # The table is kept as the head's product wants it, [rows, blocks, block]; looking up wants [rows, columns].
-        table = graph.node("Reshape", [codes, graph.tensor(f"{name}.shape", np.array(weight.shape))], f"{name}.table")
+        blocks = self._quantize(name, weight)
+        codes, *others = self._store(graph, name, blocks)
+        # The table is kept as the head's product wants it, [rows, blocks, bytes]; looking up wants [rows, bytes].
+        shape = graph.tensor(f"{name}.shape", np.array([len(weight), -1]))
+        table = graph.node("Reshape", [codes, shape], f"{name}.table")
         return graph.fused(
             "GatherBlockQuantized",
-            [table, ids, scales],
+            [table, ids, *others],
             f"{name}.rows",
-            bits=self.bits,
-            block_size=block_size,
+            bits=blocks.grid.bits,
+            block_size=blocks.grid.block_size,
             gather_axis=0,
             quantize_axis=1,
         )
 
     def tied_head(self, graph: Graph, name: str, x: str, embedding: str, weight: np.ndarray) -> str:
-        stored = self._store(graph, embedding, weight, self.head_block_size)
-        return self._product(graph, name, x, stored, weight.shape, None)
+        return self._product(graph, name, embedding, x, self._quantize(embedding, weight), None)
 
-    def _store(self, graph: Graph, name: str, weight: np.ndarray, block_size: int) -> tuple[str, str, int]:
-        """Names of codes and scales, and the block size that fits."""
-        block_size = fitting_block_size(weight.shape[1], block_size)
-        blocks = round_to_nearest(weight, self.bits, block_size)
-        return graph.tensor(f"{name}.codes", blocks.codes), graph.tensor(f"{name}.scales", blocks.scales), block_size
+    def _store(self, graph: Graph, name: str, blocks: Blocks) -> list[str]:
+        """Names of codes and scales, and of the zero points where they aren't the middle."""
+        grid = blocks.grid
+        names = [
+            graph.tensor(f"{name}.codes", _packed(blocks.codes, grid.bits)),
+            graph.half_tensor(f"{name}.scales", grid.scales),
+        ]
+        if not grid.symmetric:
+            names.append(graph.tensor(f"{name}.zero_points", _packed(grid.zero_points, grid.bits)))
+        return names
 
-    def _product(
-        self,
-        graph: Graph,
-        name: str,
-        x: str,
-        stored: tuple[str, str, int],
-        shape: tuple[int, ...],
-        bias: np.ndarray | None,
-    ) -> str:
-        codes, scales, block_size = stored
-        inputs = [x, codes, scales]
+    def _product(self, graph: Graph, name: str, stored: str, x: str, blocks: Blocks, bias: np.ndarray | None) -> str:
+        if blocks.grid.offsets is not None:
+            x = self._with_block_sums(graph, name, x, blocks)
+            blocks = _with_offsets_as_columns(blocks)
+        inputs = [x, *self._store(graph, stored, blocks)]
         if bias is not None:
-            inputs += ["", "", graph.tensor(f"{name}.bias", bias)]
+            inputs += [""] * (5 - len(inputs)) + [graph.tensor(f"{name}.bias", bias)]
+        rows, in_row, block_size = blocks.codes.shape
         return graph.fused(
             "MatMulNBits",
             inputs,
             f"{name}.product",
-            N=shape[0],
-            K=shape[1],
-            bits=self.bits,
+            N=rows,
+            K=in_row * block_size,
+            bits=blocks.grid.bits,
             block_size=block_size,
             accuracy_level=4,
         )
+
+    def _with_block_sums(self, graph: Graph, name: str, x: str, blocks: Blocks) -> str:
+        _, in_row, block_size = blocks.codes.shape
+        sums = np.kron(np.eye(in_row), np.ones((block_size, 1))).astype(np.float32)  # [columns, blocks]
+        summing = graph.tensor(f"block_sums.{in_row}.{block_size}", np.pad(sums, ((0, 0), (0, -in_row % block_size))))
+        return graph.node("Concat", [x, graph.node("MatMul", [x, summing], f"{name}.sums")], f"{name}.input", axis=-1)
+
+
+def rounded(bits: int, block_size: int, head_block_size: int) -> Quantize:
+    """Symmetric round-to-nearest; the block sizes are halved where a matrix's columns don't divide by them."""
+
+    def quantize(name: str, weight: np.ndarray) -> Blocks:
+        wanted = head_block_size if name in ("embedding", "head") else block_size
+        fitting = fitting_block_size(weight.shape[1], wanted)
+        return round_to_nearest(weight, symmetric_grid(weight, bits, fitting))
+
+    return quantize
+
+
+def _with_offsets_as_columns(blocks: Blocks) -> Blocks:
+    grid = blocks.grid
+    offsets = stored_offsets(grid.offsets, grid.bits, grid.block_size)
+    both = [
+        np.concatenate(pair, axis=1)
+        for pair in (
+            (blocks.codes, offsets.codes),
+            (grid.scales, offsets.grid.scales),
+            (grid.zero_points, offsets.grid.zero_points),
+        )
+    ]
+    return Blocks(both[0], Grid(grid.bits, grid.block_size, *both[1:]))
+
+
+def stored_bytes(grid: Grid) -> int:
+    """Of a quantized matrix in the graph's file: codes, scales in fp16, zero points, offsets as further columns."""
+    rows, blocks = grid.scales.shape
+    if grid.offsets is not None:
+        blocks += -(-blocks // grid.block_size)
+    zero_points = 0 if grid.symmetric else -(-blocks * grid.bits // 8)
+    return rows * (blocks * grid.block_size * grid.bits // 8 + 2 * blocks + zero_points)
+
+
+def _packed(codes: np.ndarray, bits: int) -> np.ndarray:
+    """Two 4-bit codes a byte, the earlier one in the lower half: [..., n] -> [..., n / 2 rounded up]"""
+    if bits == 8:
+        return codes
+    if codes.shape[-1] % 2:
+        codes = np.concatenate([codes, np.zeros_like(codes[..., :1])], axis=-1)
+    return np.ascontiguousarray(codes[..., 0::2] | codes[..., 1::2] << 4)
 
 
 def fitting_block_size(columns: int, wanted: int) -> int:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 
 from compression.graph import Graph
-from compression.linear import BlockInteger
-from compression.quantize_blocks import round_to_nearest
+from compression.linear import BlockInteger, Quantize
+from compression.quantize_blocks import round_to_nearest, symmetric_grid
 
 
 class PerTokenInteger:
@@ -22,11 +22,12 @@ class PerTokenInteger:
     """
 
     def linear(self, graph: Graph, name: str, x: str, weight: np.ndarray, bias: np.ndarray | None) -> str:
-        quantized = round_to_nearest(weight, 8, block_size=weight.shape[1])  # one block a row: a scale an output
+        # One block a row: a scale an output.
+        quantized = round_to_nearest(weight, symmetric_grid(weight, 8, block_size=weight.shape[1]))
         codes = quantized.codes.reshape(weight.shape).astype(np.int16) - 128
         inputs = [
             graph.tensor(f"{name}.codes", np.ascontiguousarray(codes.T).astype(np.int8)),  # [in, out]
-            graph.tensor(f"{name}.scales", quantized.scales[:, 0]),
+            graph.tensor(f"{name}.scales", quantized.grid.scales[:, 0]),
         ]  # [out]
         magnitude = graph.node("Abs", [x], f"{name}.magnitude")
         axis = graph.tensor("last_axis", np.array([-1], np.int64))
@@ -43,11 +44,12 @@ class MixedInteger(BlockInteger):
     """Per-token where that is good enough, blocks where it isn't; embedding and head in blocks.
 
     Args:
+        quantize: for those in blocks
         in_blocks: says of a joined matrix's name whether it is one of those
     """
 
-    def __init__(self, block_size: int, head_block_size: int, in_blocks: Callable[[str], bool]) -> None:
-        super().__init__(8, block_size, head_block_size)
+    def __init__(self, quantize: Quantize, in_blocks: Callable[[str], bool]) -> None:
+        super().__init__(quantize)
         self._in_blocks = in_blocks
         self._per_token = PerTokenInteger()
 

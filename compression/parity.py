@@ -71,6 +71,40 @@ def compare(
     )
 
 
+class Divergence:
+    """Mean KL(reference ‖ model) over a few sequences, for many models against one reference, which is read once.
+
+    In fp32, and with the reference's probabilities kept (4 bytes · tokens · vocabulary): for searches, where
+    `compare` would take the most time.
+
+    Args:
+        sequences: token ids, each read from an empty cache
+    """
+
+    def __init__(self, reference: Reader, sequences: Sequence[Sequence[int]]) -> None:
+        self._sequences = sequences
+        self._expected = [self._log_probabilities(reference, ids) for ids in sequences]
+
+    def of(self, model: Reader) -> float:
+        """In nats."""
+        total, tokens = 0.0, 0
+        for expected, ids in zip(self._expected, self._sequences, strict=True):
+            actual = self._log_probabilities(model, ids)
+            np.subtract(expected, actual, out=actual)
+            actual *= np.exp(expected)
+            total += float(actual.sum(dtype=np.float64))
+            tokens += len(ids)
+        return total / tokens
+
+    @staticmethod
+    def _log_probabilities(model: Reader, ids: Sequence[int]) -> np.ndarray:
+        """[tokens, vocabulary]"""
+        logits = model.read(ids, model.new_cache(), all_logits=True)
+        logits = logits - logits.max(axis=-1, keepdims=True)
+        logits -= np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+        return logits
+
+
 def greedy(model: Reader, prompt: Sequence[int], tokens: int = GREEDY_TOKENS) -> list[int]:
     """The likeliest token, again and again."""
     cache = model.new_cache()

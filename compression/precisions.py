@@ -3,13 +3,28 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from compression.block_settings import BlockSettings
+from compression.calibrated_int8 import CalibratedInt8
+from compression.choice import Choice
 from compression.linear import BlockInteger, Float32, NumberFormat
-from compression.mixed_int8 import BLOCK_SIZE, HEAD_BLOCK_SIZE, Choice, MixedInt8
+from compression.mixed_int8 import IN_BLOCKS, MixedInt8
+from compression.sizes import fixed_bytes, size_bytes
 from gpt_tasks.backbone.tokenizer import Tokenizer
 from gpt_tasks.backbone.weights import Model
+
+if TYPE_CHECKING:
+    from compression.mixed_blocks import MixedBlocks
+
+INT8_BUDGETS = {"int8": 2.2, "int8_fastest": 3.3}
+"""mean KL to fp32, as a multiple of what blocks everywhere cost"""
+DEFAULT_SETTINGS = BlockSettings()
+_INT4_BITS = 5.75
+"""a weight, at most: about what llama.cpp's Q4_1 takes for the default model, its 8-bit head included"""
 
 
 @dataclass(frozen=True)
@@ -19,22 +34,47 @@ class Plan:
     weights: Mapping[str, np.ndarray]
     number_format: NumberFormat
     choice: Choice | None = None
+    ratio_limit: float | None = None
+    """where it is another than the precision's own"""
 
 
 class Planning:
     """A model on its way into several precisions, which share one calibration.
 
     Args:
+        text: for calibration
+        settings: of int4 and int4_fast
+        calibrated: int8 and int8_fastest take their calibration from this file
         done: called now and then while it calibrates
     """
 
-    def __init__(self, model: Model, tokenizer: Tokenizer, text: str, done: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        tokenizer: Tokenizer,
+        text: str,
+        settings: BlockSettings = DEFAULT_SETTINGS,
+        calibrated: Path | None = None,
+        done: Callable[[], None] = lambda: None,
+    ) -> None:
         self.model = model
-        self._arguments = (model, tokenizer, text, done)
+        self.settings = settings
+        self._tokenizer = tokenizer
+        self._text = text
+        self._calibrated = calibrated
+        self._done = done
 
     @cached_property
-    def mixed_int8(self) -> MixedInt8:
-        return MixedInt8(*self._arguments)
+    def mixed_int8(self) -> MixedInt8 | CalibratedInt8:
+        if self._calibrated is not None:
+            return CalibratedInt8(self._calibrated, self.model)
+        return MixedInt8(self.model, self._tokenizer, self._text, self._done)
+
+    @cached_property
+    def mixed_blocks(self) -> "MixedBlocks":
+        from compression.mixed_blocks import MixedBlocks  # needs PyTorch
+
+        return MixedBlocks(self.model, self._tokenizer, self._text, self.settings, self._done)
 
 
 @dataclass(frozen=True)
@@ -46,6 +86,7 @@ class Precision:
     """storage for estimates, scales included"""
     ratio_limit: float
     """how much larger than fp32's its perplexity may be, in `check`"""
+    calibrates: bool = True
 
 
 def _float32(planning: Planning) -> Plan:
@@ -53,27 +94,61 @@ def _float32(planning: Planning) -> Plan:
 
 
 def _int8_blocks(planning: Planning) -> Plan:
-    # Blocks of 64 are faster than of 32 and as good; the head keeps 32, on which the default model's
-    # embedding (Q8_0) is exact.
-    return Plan(planning.model.weights, BlockInteger(8, BLOCK_SIZE, HEAD_BLOCK_SIZE))
+    return Plan(planning.model.weights, BlockInteger(IN_BLOCKS))
 
 
-def _mixed(budget: float) -> Callable[[Planning], Plan]:
+def _mixed_int8(budget: float) -> Callable[[Planning], Plan]:
     return lambda planning: Plan(*planning.mixed_int8.choose(budget))
+
+
+def _int4(mean_kl: float, bits_per_weight: float, head_bits: int, on_source_grid: float | None) -> Callable:
+    def plan(planning: Planning) -> Plan:
+        settings, config = planning.settings, planning.model.config
+        if settings.size_mb is None:
+            size, limit = size_bytes(config, bits_per_weight), settings.mean_kl or mean_kl
+        else:
+            size, limit = int(settings.size_mb * 10**6), settings.mean_kl
+        chosen = planning.mixed_blocks.choose(limit, size - fixed_bytes(config), head_bits)
+        kept = on_source_grid is not None and planning.mixed_blocks.keeps_source_grid
+        return Plan(*chosen, ratio_limit=on_source_grid if kept else None)
+
+    return plan
 
 
 PRECISIONS = {
     precision.name: precision
     for precision in (
-        Precision("fp32", "32-bit floating point: the reference", _float32, 32, 1.001),
-        Precision("int8_blocks", "8-bit integers, a scale for every 64 weights of a row", _int8_blocks, 8.6, 1.01),
+        Precision("fp32", "32-bit floating point: the reference", _float32, 32, 1.001, False),
+        Precision(
+            "int8_blocks", "8-bit integers, a scale for every 64 weights of a row", _int8_blocks, 8.4, 1.01, False
+        ),
         Precision(
             "int8",
             "8-bit integers, activations with a scale a token, sensitive matrices in blocks",
-            _mixed(2.2),
+            _mixed_int8(INT8_BUDGETS["int8"]),
             8.5,
             1.01,
         ),
-        Precision("int8_fastest", "the same with fewer matrices in blocks", _mixed(3.3), 8.4, 1.03),
+        Precision(
+            "int8_fastest",
+            "the same with fewer matrices in blocks",
+            _mixed_int8(INT8_BUDGETS["int8_fastest"]),
+            8.4,
+            1.03,
+        ),
+        Precision(
+            "int4",
+            "4-bit integers in blocks, each matrix in those that it needs; head in 8 bits",
+            _int4(0.011, _INT4_BITS, 8, on_source_grid=1.02),
+            _INT4_BITS,
+            1.12,
+        ),
+        Precision(
+            "int4_fast",
+            "4-bit integers in the fastest blocks that are good enough, also for the head",
+            _int4(0.08, _INT4_BITS, 4, on_source_grid=None),
+            _INT4_BITS,
+            1.15,
+        ),
     )
 }

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from compression.export import export
+from compression.export import Request, export
 from gpt_tasks.backbone.backbone import Backbone
 from gpt_tasks.backbone.prepare import prepare
 from gpt_tasks.backbone.weights import open_model
@@ -45,7 +45,10 @@ def tiny_artifact(tiny_folder, tmp_path_factory):
         if variant not in made:
             folder, reference = tiny_folder(variant)
             out = tmp_path_factory.mktemp("exported") / variant
-            made[variant] = export(open_model(str(folder)), out, ["fp32", "int8_blocks", "int8"]), reference
+            made[variant] = (
+                export(open_model(str(folder)), out, Request(["fp32", "int8_blocks", "int8", "int4"])),
+                reference,
+            )
         return made[variant]
 
     return make

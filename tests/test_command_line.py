@@ -127,7 +127,7 @@ class TestGenerate:
             (["generate", "x", "--max-new-tokens", "99999"], "between 1 and 8191"),
             (["generate", "x", "--temperature", "warm"], "invalid float value: 'warm'"),
             (["generate", "x", "--model", "/nowhere"], "not an exported model"),
-            (["generate", "x", "--precision", "int3"], "has no precision 'int3'; it has: fp32, int8_blocks"),
+            (["generate", "x", "--precision", "int3"], "has no precision 'int3'; it has: fp32, int8"),
             (["generate", "--task", "topic_writing", "x", "--form", "opera"], "'opera' is unknown"),
             (
                 ["generate", "x", "--task", "dialogue", "--system", "Be kind. " * 5000],
@@ -190,7 +190,7 @@ class TestCompression:
     def test_check(self, default_artifact):
         done = call("check", default_artifact.folder, "--sizes", "--json", program="compression")
         (result,) = json.loads(done.stdout)
-        assert result["precision"] == "int8_blocks" and result["passed"] is True
+        assert result["precision"] == "int8" and result["passed"] is True
         assert {
             "perplexity",
             "reference_perplexity",
@@ -217,14 +217,14 @@ class TestCompression:
             "bench",
             default_artifact.folder,
             "--precision",
-            "int8_blocks",
+            "int8",
             "--rounds",
             1,
             "--json",
             program="compression",
         )
         (row,) = json.loads(done.stdout)
-        assert row["engine"] == "ours" and row["precision"] == "int8_blocks"
+        assert row["engine"] == "ours" and row["precision"] == "int8"
         figures = [value for key, value in row.items() if key not in ("engine", "precision")]
         assert len(figures) == 6 and min(figures) > 0
         assert row["peak_memory_mb"] < 700

@@ -20,6 +20,7 @@ from compression.peers import LLAMA_CPP_PRECISIONS, PEERS, checkpoint_folder, gg
 from gpt_tasks.backbone.artifact import Artifact
 from gpt_tasks.backbone.threads import available_cores
 from gpt_tasks.errors import UserError
+from gpt_tasks.home import home
 
 SUMMARY = "measure an exported model's speed, memory and size next to its peers"
 _LLAMA_CPP_DEFAULT = ("Q8_0", "Q4_1")
@@ -48,12 +49,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="how often each engine runs (default: 3)")
     parser.add_argument("--threads", type=int, metavar="N", help="default: the cores that this process may use")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be measured, and do nothing")
     parser.add_argument("--json", action="store_true", help="print a JSON list of rows")
 
 
 def run(arguments: argparse.Namespace) -> None:
     if arguments.rounds < 1 or (arguments.threads is not None and arguments.threads < 1):
         raise UserError("--rounds and --threads must be at least 1.")
+    if arguments.dry_run:
+        _show_plan(arguments)
+        return
     contestants = _contestants(arguments, arguments.threads or available_cores())
 
     def began(contestant: Contestant, round_: int) -> None:
@@ -64,6 +69,16 @@ def run(arguments: argparse.Namespace) -> None:
     except RuntimeError as error:
         raise UserError(str(error)) from error
     print(json.dumps([asdict(row) for row in rows], indent=1) if arguments.json else _table(rows))
+
+
+def _show_plan(arguments: argparse.Namespace) -> None:
+    artifact = Artifact(arguments.artifact)
+    for precision in arguments.precision or artifact.precisions:
+        artifact.graph_path(precision)
+        print(f"ours {precision}: {artifact.report['precisions'][precision]['size_mb']} MB")
+    for peer in dict.fromkeys(arguments.peer):
+        print(f"{peer}: the same model; its own files are made in {home() / 'bench'} where they aren't there yet")
+    print(f"Each {arguments.rounds} times, in turns, in a process of its own. Nothing was done.")
 
 
 def _contestants(arguments: argparse.Namespace, threads: int) -> list[Contestant]:

@@ -14,7 +14,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from compression.check import check_precision, default_text
+from compression.check import check_precision, default_prompts, default_text
 from compression.graph_sizes import sizes_by_kind
 from gpt_tasks.backbone.artifact import Artifact
 from gpt_tasks.errors import UserError
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--against", metavar="DIR", type=Path, help="take the fp32 reference from this folder instead")
     parser.add_argument("--text", metavar="FILE", type=Path, help="score this text (default: one that comes with it)")
     parser.add_argument("--sizes", action="store_true", help="list the bytes of each kind of tensor too")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be checked, and do nothing")
     parser.add_argument("--json", action="store_true", help="print a JSON list, one object a precision")
 
 
@@ -46,6 +47,9 @@ def run(arguments: argparse.Namespace) -> None:
     if not precisions:
         raise UserError(f"{artifact.folder} has fp32 only, and there is nothing to check it against.")
     text = default_text() if arguments.text is None else read_text(arguments.text)
+    if arguments.dry_run:
+        _show_plan(artifact, reference, precisions, text)
+        return
     results = []
     for precision in precisions:
         result = check_precision(artifact, precision, reference, text)
@@ -62,6 +66,16 @@ def run(arguments: argparse.Namespace) -> None:
         print(json.dumps(results, indent=1, ensure_ascii=False))
     if not all(result["passed"] for result in results):
         sys.exit(1)
+
+
+def _show_plan(artifact: Artifact, reference: Artifact, precisions: list[str], text: str) -> None:
+    tokens = len(artifact.load_tokenizer().encode(text))
+    for name in precisions:
+        artifact.graph_path(name)
+    largest = max(artifact.report["precisions"][name]["size_mb"] for name in precisions)
+    memory = 2 * (reference.report["precisions"][REFERENCE]["size_mb"] + largest) + 300  # mapped, and repacked
+    print(f"{', '.join(precisions)} of {artifact.folder} would be checked against fp32 of {reference.folder},")
+    print(f"on a text of {tokens} tokens and {len(default_prompts())} prompts, with about {memory:.0f} MB of memory.")
 
 
 def read_text(path: Path) -> str:

@@ -1,11 +1,13 @@
 """The artifact: an exported model's folder, as `python -m compression export` writes it and every engine reads it.
 
-config.json  generation_config.json  tokenizer.json  tokenizer_config.json  chat_template.jinja  README.md
+config.json  generation_config.json  genai_config.json  tokenizer.json  tokenizer_config.json  chat_template.jinja
+README.md                       a model card
 report.json                     what was exported, from what, with which versions; every file with its SHA-256
 onnx/<precision's file>.onnx    the graph, and its weights beside it in <file>.onnx_data
 """
 
 import hashlib
+from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
 
@@ -17,15 +19,24 @@ from gpt_tasks.errors import UserError
 from gpt_tasks.transformer.config import DecoderConfig
 
 REPORT_NAME = "report.json"
-FORMAT = 1
+FORMAT = 2
 """Counts up when the exporter's output changes so that cached folders must be made again."""
 GRAPH_FILES = {
     "fp32": "onnx/model.onnx",
     "int8_blocks": "onnx/model_quantized.onnx",
     "int8": "onnx/model_int8.onnx",
     "int8_fastest": "onnx/model_int8_fastest.onnx",
+    "int4": "onnx/model_q4.onnx",
+    "int4_fast": "onnx/model_q4_fast.onnx",
 }
 """Precision -> file; the names are those that transformers.js looks for by its `dtype`."""
+
+_PREFERENCE = ("int8", "int8_fastest", "int8_blocks", "int4", "int4_fast", "fp32")
+
+
+def preferred_precision(precisions: Collection[str]) -> str:
+    """The one that is run where none is named: good and fast, int8 first."""
+    return min(precisions, key=_PREFERENCE.index)
 
 
 class Artifact:
@@ -84,11 +95,7 @@ class Artifact:
     @cached_property
     def end_ids(self) -> frozenset[int]:
         """The tokens that end a text."""
-        path = self.folder / "generation_config.json"
-        ids = read_json(path).get("eos_token_id") if path.is_file() else None
-        if ids is None:
-            ids = read_json(self.folder / "config.json").get("eos_token_id")
-        return frozenset([ids] if isinstance(ids, int) else ids or [])
+        return end_ids(self.folder)
 
     def load_tokenizer(self) -> Tokenizer:
         return Tokenizer.from_file(self.folder / "tokenizer.json", self._chat_template())
@@ -108,6 +115,15 @@ class Artifact:
             if key.endswith("_token") and isinstance(value, (str, dict))
         }
         return ChatTemplate(source, named)
+
+
+def end_ids(folder: Path) -> frozenset[int]:
+    """The tokens that end a text, from generation_config.json or config.json."""
+    path = folder / "generation_config.json"
+    ids = read_json(path).get("eos_token_id") if path.is_file() else None
+    if ids is None:
+        ids = read_json(folder / "config.json").get("eos_token_id")
+    return frozenset([ids] if isinstance(ids, int) else ids or [])
 
 
 def sha256(path: Path) -> str:

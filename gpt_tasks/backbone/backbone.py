@@ -5,11 +5,11 @@ from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from threading import Lock, Thread
 
-from gpt_tasks.backbone.artifact import Artifact
+from gpt_tasks.backbone.artifact import Artifact, preferred_precision
 from gpt_tasks.backbone.conversations import Conversations
 from gpt_tasks.backbone.generate import Event, generate
 from gpt_tasks.backbone.ort_engine import OrtEngine
-from gpt_tasks.backbone.prepare import SERVED_PRECISION, prepare
+from gpt_tasks.backbone.prepare import prepare
 from gpt_tasks.backbone.sampling import SamplingOptions
 from gpt_tasks.errors import UserError
 from gpt_tasks.progress import Progress, Report, silent
@@ -21,15 +21,14 @@ class Backbone:
     """One model with its tokenizer and everyone's caches.
 
     Args:
-        precision: None takes the one that is served by default, or the folder's only one
+        precision: None takes int8, or the best that the folder has
 
     Raises:
         UserError: a folder that isn't an artifact, or lacks the precision.
     """
 
     def __init__(self, artifact: Artifact, precision: str | None = None) -> None:
-        if precision is None:
-            precision = SERVED_PRECISION if SERVED_PRECISION in artifact.precisions else artifact.precisions[0]
+        precision = precision or preferred_precision(artifact.precisions)
         self.artifact = artifact
         self.tokenizer = artifact.load_tokenizer()
         self.engine = OrtEngine(artifact, precision)
@@ -64,10 +63,19 @@ class Backbone:
         )
 
 
+def named_artifact() -> Artifact | None:
+    """The folder that $GPT_TASKS_MODEL names, where it names one.
+
+    Raises:
+        UserError: it is no artifact.
+    """
+    folder = os.environ.get(MODEL_VARIABLE)
+    return Artifact(Path(folder).expanduser()) if folder else None
+
+
 def load_backbone(folder: str | None = None, precision: str | None = None, report: Report = silent) -> Backbone:
     """The model of a folder, of $GPT_TASKS_MODEL, or the default one, which is prepared if need be."""
-    folder = folder or os.environ.get(MODEL_VARIABLE)
-    artifact = Artifact(Path(folder).expanduser()) if folder else prepare(report)
+    artifact = (Artifact(Path(folder).expanduser()) if folder else named_artifact()) or prepare(report)
     report(Progress("loading", detail=artifact.report["model"]))
     return Backbone(artifact, precision)
 

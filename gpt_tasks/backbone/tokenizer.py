@@ -84,6 +84,18 @@ class Tokenizer:
     def has_chat_template(self) -> bool:
         return self._chat_template is not None
 
+    def require_chat_template(self) -> None:
+        """
+        Raises:
+            UserError: the model has none.
+        """
+        if self._chat_template is None:
+            raise UserError(
+                "This model has no chat template, so it can't hold a dialogue. Use open-ended writing, or a "
+                "model that was tuned for chat (its tokenizer_config.json has a chat_template).",
+                key="no_chat_template",
+            )
+
     def encode(self, text: str, special: bool = False, begin: bool = False) -> list[int]:
         """Token ids of a text.
 
@@ -101,12 +113,7 @@ class Tokenizer:
         Raises:
             UserError: the model has no chat template, or the template refuses.
         """
-        if self._chat_template is None:
-            raise UserError(
-                "This model has no chat template, so it can't hold a dialogue. Use open-ended writing, or a "
-                "model that was tuned for chat (its tokenizer_config.json has a chat_template).",
-                key="no_chat_template",
-            )
+        self.require_chat_template()
         # Control tokens written by a person are hidden from the encoder behind marks of their own.
         hidden: list[str] = []
 

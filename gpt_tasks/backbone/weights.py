@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +37,7 @@ class DecoderWeights(Mapping[str, np.ndarray]):
     has to be in memory as a whole.
 
     Raises:
-        UserError: tensors that are missing from the checkpoint.
+        UserError: tensors that are missing from the checkpoint, or, when they are read, not finite.
     """
 
     def __init__(
@@ -60,7 +61,13 @@ class DecoderWeights(Mapping[str, np.ndarray]):
 
     def __getitem__(self, name: str) -> np.ndarray:
         source = self._sources[name]
-        return np.ascontiguousarray(source.transform(self.checkpoint[self._find(source.name)]), dtype=np.float32)
+        tensor = self.checkpoint[self._find(source.name)]
+        if not np.isfinite(tensor).all():
+            raise UserError(
+                f"The tensor {source.name} has NaN or infinite weights: the checkpoint is damaged, or its training "
+                "failed. Fetch it again, or take an earlier one."
+            )
+        return np.ascontiguousarray(source.transform(tensor), dtype=np.float32)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._sources)
@@ -96,12 +103,23 @@ def open_model(name: str, report: Report = silent) -> Model:
         return _open_gguf(path, path.stem, {"kind": "gguf"})
     if path.is_dir():
         return _open_folder(path, path.resolve().name, {"kind": "folder"})
-    if path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
+    if not _is_hub_id(name):
         raise UserError(
             f"{name} is not a model's folder. Name a folder with config.json, tokenizer.json and "
             f"safetensors, a hub id, or '{DEFAULT}'."
         )
     return _open_hub(name)
+
+
+def read_model_config(name: str, report: Report = silent) -> DecoderConfig:
+    """What `open_model` would open, as far as its sizes go: of a hub's model only config.json is fetched.
+
+    Raises:
+        UserError: see `open_model`.
+    """
+    if _is_hub_id(name):
+        return _read_hub_config(name)
+    return open_model(name, report).config
 
 
 def _open_gguf(path: Path, name: str, source: dict[str, str]) -> Model:
@@ -174,26 +192,48 @@ def _open_folder(folder: Path, name: str, source: dict[str, str]) -> Model:
         hugging_face_config,
         config,
         weights,
-        write_tokenizer=lambda target: _copy_tokenizer(folder, target),
+        write_tokenizer=lambda target: copy_tokenizer(folder, target),
     )
 
 
-def _copy_tokenizer(folder: Path, target: Path) -> None:
+def copy_tokenizer(folder: Path, target: Path) -> None:
+    """tokenizer.json and its companions, as far as there are."""
     for name in TOKENIZER_FILES:
         if (folder / name).is_file():
             shutil.copyfile(folder / name, target / name)
 
 
+def _is_hub_id(name: str) -> bool:
+    taken = name == DEFAULT or Path(name).expanduser().exists()
+    return not taken and not name.startswith((".", "/", "~")) and name.count("/") <= 1
+
+
+def _read_hub_config(repository: str) -> DecoderConfig:
+    # Imported here, as below: only this path needs the network library, and serving never comes here.
+    from huggingface_hub import hf_hub_download
+
+    with _hub_errors(repository):
+        return read_config(read_json(Path(hf_hub_download(repository, "config.json"))))
+
+
 def _open_hub(repository: str) -> Model:
-    # Imported here: only this path needs the network library, and serving never comes here.
-    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub import snapshot_download
+
+    _read_hub_config(repository)  # first: a model that isn't supported is refused before its weights are downloaded
+    with _hub_errors(repository):
+        folder = Path(snapshot_download(repository, allow_patterns=_HUB_FILES))
+    return _open_folder(
+        folder, repository.split("/")[-1], {"kind": "hub", "repository": repository, "revision": folder.name}
+    )
+
+
+@contextmanager
+def _hub_errors(repository: str) -> Iterator[None]:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     from requests.exceptions import RequestException
 
     try:
-        # The configuration first: a model that isn't supported is refused before its weights are downloaded.
-        read_config(read_json(Path(hf_hub_download(repository, "config.json"))))
-        folder = Path(snapshot_download(repository, allow_patterns=_HUB_FILES))
+        yield
     except HFValidationError as error:
         raise UserError(f"{repository!r} is neither a folder here nor a possible hub id ({error}).") from error
     except (HfHubHTTPError, LocalEntryNotFoundError, RequestException, OSError) as error:
@@ -203,6 +243,3 @@ def _open_hub(repository: str) -> Model:
             "Check the name and the network; a private or gated model needs 'huggingface-cli login' "
             "first."
         ) from error
-    return _open_folder(
-        folder, repository.split("/")[-1], {"kind": "hub", "repository": repository, "revision": folder.name}
-    )

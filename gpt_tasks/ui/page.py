@@ -1,10 +1,13 @@
 """The whole page: a header, the banner, a tab a task."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import gradio as gr
 
 from gpt_tasks.backbone.backbone import BackboneInBackground
+from gpt_tasks.errors import UserError
 from gpt_tasks.tasks import dialogue, open_ended, topic_writing
 from gpt_tasks.ui import dialogue_tab, open_ended_tab, status, topic_writing_tab
 from gpt_tasks.ui.texts import browser_texts, label
@@ -24,7 +27,11 @@ _MONOSPACE = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"
 _QUEUE_LENGTH = 64  # visitors waiting; one more is told to come back
 
 
-def build_page(background: BackboneInBackground) -> gr.Blocks:
+def build_page(background: BackboneInBackground, off: Mapping[str, UserError] = MappingProxyType({})) -> gr.Blocks:
+    """
+    Args:
+        off: the tasks that the model isn't made for, and why: their tabs say so
+    """
     with gr.Blocks(title="GPT tasks", analytics_enabled=False, fill_width=True) as page:
         with gr.Column(elem_id="header"):
             gr.Markdown(label("headline"), elem_id="headline")
@@ -36,7 +43,10 @@ def build_page(background: BackboneInBackground) -> gr.Blocks:
             with gr.Tab(label("tab_topic_writing"), id=topic_writing.NAME) as topic_tab:
                 topic_writing_tab.build(background, topic_tab)
             with gr.Tab(label("tab_dialogue"), id=dialogue.NAME):
-                dialogue_tab.build(background)
+                if dialogue.NAME in off:
+                    gr.Markdown(label(off[dialogue.NAME].key), elem_id="dialogue-off", elem_classes="notice-line")
+                else:
+                    dialogue_tab.build(background)
 
         def forget(request: gr.Request) -> None:
             """The visitor has closed the page: their caches go."""

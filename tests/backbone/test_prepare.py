@@ -65,7 +65,7 @@ def test_an_export_that_is_interrupted_leaves_no_broken_cache(new_home, how):
 
 def test_a_damaged_cache_is_made_again(new_home, capsys):
     artifact = prepare()
-    data = artifact.graph_path("int8_blocks").with_name("model_quantized.onnx_data")
+    data = artifact.graph_path("int8").with_name("model_int8.onnx_data")
     data.write_bytes(data.read_bytes()[:-1])
     prepare()
     assert "cut off" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from onnxruntime import InferenceSession
 from optimum.onnxruntime import ORTModelForCausalLM
 from transformers import AutoTokenizer
 
-from compression.export import export
+from compression.export import Request, export
 from compression.parity import greedy as write_greedily
 from gpt_tasks.backbone.artifact import GRAPH_FILES, Artifact
 from gpt_tasks.backbone.ort_engine import OrtEngine
@@ -38,7 +38,7 @@ def test_optimum_generates_the_reference_text_single_and_left_padded(variant, ti
     torch.testing.assert_close(model.generate(**single, **settings, pad_token_id=1)[0, -12:], expected[1, -12:])
 
 
-@pytest.mark.parametrize("precision", ["int8_blocks", "int8"])
+@pytest.mark.parametrize("precision", ["int8_blocks", "int8", "int4"])
 def test_optimum_runs_every_precision(precision, tiny_artifact):
     artifact, _ = tiny_artifact("llama")
     prompt = artifact.load_tokenizer().encode("hello the")
@@ -78,7 +78,7 @@ def test_the_interface_is_what_other_loaders_expect(tiny_artifact):
     assert [value.name for value in session.get_outputs()][:3] == ["logits", "present.0.key", "present.0.value"]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8_blocks"])
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_the_tied_embedding_is_stored_once(precision, default_artifact):
     graph = onnx.load(default_artifact.graph_path(precision), load_external_data=False).graph
     sizes = [np.prod(tensor.dims) for tensor in graph.initializer]
@@ -86,7 +86,7 @@ def test_the_tied_embedding_is_stored_once(precision, default_artifact):
 
 
 def test_the_report_lists_every_file_and_sees_a_change(tiny_folder, tmp_path):
-    artifact = export(open_model(str(tiny_folder("gpt2")[0])), tmp_path / "out", ["int8_blocks"])
+    artifact = export(open_model(str(tiny_folder("gpt2")[0])), tmp_path / "out", Request(["int8_blocks"]))
     files = {str(path.relative_to(artifact.folder)) for path in artifact.folder.rglob("*") if path.is_file()}
     assert files == {*artifact.report["files"], "report.json"}
     assert {"config.json", "tokenizer.json", "README.md", "onnx/model_quantized.onnx"} <= files
@@ -104,19 +104,19 @@ def test_the_report_lists_every_file_and_sees_a_change(tiny_folder, tmp_path):
 
 def test_the_same_model_gives_the_same_bytes(tiny_folder, tmp_path):
     model = open_model(str(tiny_folder("llama_biases")[0]))
-    first, second = (export(model, tmp_path / name, ["fp32", "int8_blocks"]).report["files"] for name in "ab")
+    first, second = (export(model, tmp_path / name, Request(["fp32", "int8_blocks"])).report["files"] for name in "ab")
     assert first == second
 
 
 def test_a_failed_export_leaves_the_old_folder_and_no_half_one(tiny_folder, tmp_path, monkeypatch):
     model = open_model(str(tiny_folder("llama")[0]))
-    before = export(model, tmp_path / "out", ["fp32"]).report
+    before = export(model, tmp_path / "out", Request(["fp32"])).report
 
     def fail(folder):
         raise OSError("No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        export(type(model)(**{**vars(model), "write_tokenizer": fail}), tmp_path / "out", ["int8_blocks"])
+        export(type(model)(**{**vars(model), "write_tokenizer": fail}), tmp_path / "out", Request(["int8_blocks"]))
     assert Artifact(tmp_path / "out").report == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -124,14 +124,14 @@ def test_a_failed_export_leaves_the_old_folder_and_no_half_one(tiny_folder, tmp_
 def test_a_folder_that_is_something_else_is_left_alone(tiny_folder, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(UserError, match="not an exported model: it is left alone"):
-        export(open_model(str(tiny_folder("llama")[0])), tmp_path, ["fp32"])
+        export(open_model(str(tiny_folder("llama")[0])), tmp_path, Request(["fp32"]))
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
 def test_a_full_disk_is_said_before_the_work(tiny_folder, tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 5 * 10**6})())
     with pytest.raises(UserError, match="only 5 MB are free"):
-        export(open_model(str(tiny_folder("llama")[0])), tmp_path / "out", ["fp32"])
+        export(open_model(str(tiny_folder("llama")[0])), tmp_path / "out", Request(["fp32"]))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -140,7 +140,7 @@ def test_a_head_size_that_the_kernel_refuses(tiny_folder, tmp_path):
     model = open_model(str(folder))
     config = type(model.config)(**{**vars(model.config), "head_size": 8})
     with pytest.raises(UserError, match="multiple of 16"):
-        export(type(model)(**{**vars(model), "config": config}), tmp_path / "out", ["fp32"])
+        export(type(model)(**{**vars(model), "config": config}), tmp_path / "out", Request(["fp32"]))
 
 
 @pytest.mark.parametrize(

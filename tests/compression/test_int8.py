@@ -8,23 +8,24 @@ import pytest
 import torch
 from onnx import TensorProto
 
+from compression.calibrated_int8 import calibration_bytes
 from compression.calibration import (
     PerTokenLinear,
     calibration_ids,
     input_maxima,
-    joined_matrices,
     sensitivities,
 )
 from compression.calibration_text import default_calibration_text
-from compression.check import default_text
-from compression.export import export
+from compression.check import check_precision, default_text
+from compression.export import Request, export
 from compression.graph import Graph
-from compression.linear import BlockInteger
+from compression.joined_matrices import joined_matrices
+from compression.linear import BlockInteger, rounded
 from compression.linear_per_token import PerTokenInteger
 from compression.mixed_int8 import MixedInt8
-from compression.precisions import PRECISIONS
-from compression.quantize_blocks import round_to_nearest
-from compression.smooth_quant import SmoothedWeights, channel_maxima, smoothing_scales
+from compression.precisions import INT8_BUDGETS, PRECISIONS
+from compression.scaled_channels import ScaledChannels
+from compression.smooth_quant import channel_maxima, smooth_quant_scales, smoothing_scales
 from gpt_tasks.backbone.artifact import Artifact
 from gpt_tasks.backbone.torch_engine import load_decoder
 from gpt_tasks.backbone.weights import open_model
@@ -55,7 +56,9 @@ def case():
     return x.astype(np.float32), weight.astype(np.float32), random.normal(size=48).astype(np.float32)
 
 
-@pytest.mark.parametrize("number_format", [PerTokenInteger(), BlockInteger(8, 32, 32)], ids=["per token", "blocks"])
+@pytest.mark.parametrize(
+    "number_format", [PerTokenInteger(), BlockInteger(rounded(8, 32, 32))], ids=["per token", "blocks"]
+)
 def test_a_product_is_close_for_every_token(number_format, case, tmp_path):
     x, weight, bias = case
     exact = x @ weight.T + bias
@@ -68,17 +71,6 @@ def test_a_token_of_zeros_gives_the_bias(case, tmp_path):
     x, weight, bias = case
     x[0, 1] = 0
     np.testing.assert_allclose(run_linear(PerTokenInteger(), x, weight, bias, tmp_path)[0, 1], bias, atol=1e-6)
-
-
-def test_round_to_nearest_by_hand():
-    blocks = round_to_nearest(np.array([[1.27, -0.64, 0.0, 0.0]], np.float32), bits=8, block_size=2)
-    np.testing.assert_allclose(blocks.scales, [[0.01, 0.0]])
-    assert blocks.codes.tolist() == [[[128 + 127, 128 - 64], [128, 128]]]
-    np.testing.assert_allclose(blocks.dequantize(), [[1.27, -0.64, 0, 0]], atol=1e-6)
-    on_a_grid = (np.arange(-127, 129, 8) * np.float16(0.0123).astype(np.float32))[None]
-    np.testing.assert_array_equal(round_to_nearest(on_a_grid, 8, 32).dequantize(), on_a_grid)
-    with pytest.raises(ValueError, match="can't be cut"):
-        round_to_nearest(np.zeros((1, 6), np.float32), 8, 4)
 
 
 def test_channel_maxima_and_scales_by_hand():
@@ -94,7 +86,8 @@ def test_smoothing_changes_nothing(variant, tiny):
     model, tokenizer = tiny(variant)
     decoder = load_decoder(model.weights)
     ids = calibration_ids(tokenizer, default_text(), model.config)[:3]
-    smoothed = SmoothedWeights(model.weights, model.config, input_maxima(decoder, ids))
+    scales = smooth_quant_scales(model.weights, model.config, input_maxima(decoder, ids))
+    smoothed = ScaledChannels(model.weights, model.config, scales)
     assert not np.allclose(smoothed["blocks.0.attention_norm.weight"], model.weights["blocks.0.attention_norm.weight"])
     torch.testing.assert_close(load_decoder(smoothed)(ids).logits, decoder(ids).logits, atol=1e-4, rtol=1e-4)
 
@@ -127,36 +120,52 @@ def test_the_choice_keeps_its_budget_with_as_few_blocks_as_it_can(tiny):
     weights["blocks.1.feed_forward.down.weight"][:, 0] = 50  # the rest of each row rounds to nothing
     mixed = MixedInt8(replace(model, weights=weights), tokenizer, default_calibration_text())
     none, some, every = (mixed.choose(budget)[2] for budget in (10**6, 2, 0))
-    assert none.in_blocks == []
-    assert some.in_blocks == ["blocks.1.feed_forward.down"]
-    assert len(every.in_blocks) == 12
-    assert some.mean_kl <= 2 * some.mean_kl_all_in_blocks < none.mean_kl
+    in_blocks = [[name for name, way in c.chosen.items() if way == "blocks"] for c in (none, some, every)]
+    assert in_blocks[:2] == [[], ["blocks.1.feed_forward.down"]]
+    assert len(in_blocks[2]) == 12
+    assert some.mean_kl <= 2 * every.mean_kl < none.mean_kl
     assert some == mixed.choose(2)[2]
+
+
+def test_a_calibration_from_a_file_gives_the_same_bytes(tiny, tmp_path):
+    model, tokenizer = tiny("llama_biases")
+    fresh = export(model, tmp_path / "fresh", Request(["int8", "int8_fastest"])).report
+    path = tmp_path / "calibration.safetensors"
+    calibrated = MixedInt8(model, tokenizer, default_calibration_text())
+    path.write_bytes(calibration_bytes(calibrated, list(INT8_BUDGETS.values()), model))
+    again = export(model, tmp_path / "again", Request(["int8", "int8_fastest"], calibrated=path)).report
+    assert again["files"] == fresh["files"]
+    assert again["precisions"] == fresh["precisions"]
+    with pytest.raises(UserError, match="made for other weights"):
+        export(tiny("llama")[0], tmp_path / "other", Request(["int8"], calibrated=path))
+    path.write_bytes(b"nonsense")
+    with pytest.raises(UserError, match="no calibration of this project"):
+        export(model, tmp_path / "other", Request(["int8"], calibrated=path))
 
 
 @pytest.mark.parametrize("text, message", [("", "has 0 tokens"), ("Too short.", "at least 256")])
 def test_a_calibration_text_that_is_too_short(tiny, tmp_path, text, message):
     with pytest.raises(UserError, match=message):
-        export(tiny("llama")[0], tmp_path / "out", ["int8"], calibration=text)
+        export(tiny("llama")[0], tmp_path / "out", Request(["int8"], calibration=text))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_check_that_fails_leaves_the_old_folder(tiny, tmp_path, monkeypatch):
     model, _ = tiny("gpt2")
-    before = export(model, tmp_path / "out", ["fp32", "int8_blocks"], check=True).report
+    before = export(model, tmp_path / "out", Request(["fp32", "int8_blocks"], check=True)).report
     assert set(before["checks"]) == {"fp32", "int8_blocks"}
     assert before["checks"]["fp32"]["ratio"] == pytest.approx(1, abs=1e-4)
     monkeypatch.setitem(PRECISIONS, "int8_blocks", replace(PRECISIONS["int8_blocks"], ratio_limit=0.5))
     with pytest.raises(UserError, match=r"int8_blocks failed its check.* over the limit of 0.5"):
-        export(model, tmp_path / "out", ["fp32", "int8_blocks"], check=True)
+        export(model, tmp_path / "out", Request(["fp32", "int8_blocks"], check=True))
     assert Artifact(tmp_path / "out").report == before
 
 
-def test_the_default_model_in_int8_keeps_its_quality(tmp_path):
-    """The whole way on the real model: calibration, choice, check against the decoder in PyTorch."""
-    artifact = export(open_model("default"), tmp_path / "out", ["int8"], check=True)
-    entry, check = artifact.report["precisions"]["int8"], artifact.report["checks"]["int8"]
-    assert check["passed"] and check["ratio"] <= 1.01
-    assert check["mean_kl"] < 0.012
-    assert entry["size_mb"] <= 145
-    assert 0 < len(entry["choice"]["in_blocks"]) < 60
+def test_the_default_model_in_int8_keeps_its_quality(default_artifact):
+    """As it is served, with the calibration that comes with the project."""
+    check = check_precision(default_artifact, "int8", default_artifact, default_text())
+    assert check.passed and check.ratio <= 1.01
+    assert check.mean_kl < 0.012
+    assert check.size_mb <= 145
+    in_blocks = list(default_artifact.report["precisions"]["int8"]["choice"]["chosen"].values()).count("blocks")
+    assert 0 < in_blocks < 60

@@ -48,7 +48,7 @@ def test_figures_by_hand():
 @pytest.fixture(scope="module")
 def parity(default_artifact):
     ids = default_artifact.load_tokenizer().encode(TEXT.read_text("utf-8"))
-    return compare(OrtEngine(default_artifact, "fp32"), OrtEngine(default_artifact, "int8_blocks"), ids, [ids[:8]])
+    return compare(OrtEngine(default_artifact, "fp32"), OrtEngine(default_artifact, "int8"), ids, [ids[:8]])
 
 
 def test_fp32_has_the_perplexity_that_llama_cpp_measures(parity):
@@ -63,12 +63,12 @@ LLAMA_CPP_ON_WIKITEXT = 18.6938  # of the first 20 windows of the first 120,000 
 def test_perplexity_on_wikitext_is_what_llama_cpp_measures(default_artifact):
     text = Path(os.environ[WIKITEXT]).read_text("utf-8")[:120_000]
     ids = default_artifact.load_tokenizer().encode(text)[: 20 * 1024]
-    parity = compare(OrtEngine(default_artifact, "fp32"), OrtEngine(default_artifact, "int8_blocks"), ids, [])
+    parity = compare(OrtEngine(default_artifact, "fp32"), OrtEngine(default_artifact, "int8"), ids, [])
     assert parity.reference_perplexity == pytest.approx(LLAMA_CPP_ON_WIKITEXT, rel=0.005)
     assert parity.ratio <= 1.01
 
 
-def test_int8_blocks_cost_less_than_one_per_cent(parity):
+def test_int8_costs_less_than_one_per_cent(parity):
     assert parity.ratio <= 1.01
     assert parity.top1_agreement > 0.93
     assert parity.mean_kl < 0.02
@@ -85,6 +85,6 @@ def test_sizes_by_kind_sum_up_to_the_file(default_artifact):
 
 
 def test_a_tied_embedding_that_is_stored_twice_is_seen(default_artifact, tiny_artifact):
-    assert duplicated_embedding(default_artifact.graph_path("int8_blocks"), 49_152, 576) == []
+    assert duplicated_embedding(default_artifact.graph_path("int8"), 49_152, 576) == []
     untied = tiny_artifact("llama_untied")[0]
     assert len(duplicated_embedding(untied.graph_path("fp32"), 300, 64)) == 2

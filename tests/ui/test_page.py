@@ -1,6 +1,8 @@
 """A visitor writes, stops, chats, goes away; and comes before the model is ready."""
 
+import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -227,6 +229,24 @@ def test_a_failure_to_prepare_is_said_on_the_page(open_page, tmp_path):
         expect(page.locator("#retry")).to_be_visible()
         page.locator("#retry").click()
         expect(page.locator("#status")).to_contain_text("is not the file that this version was made for")
+
+
+def test_a_model_that_was_not_tuned_for_chat_has_no_dialogue(open_page, tiny_artifact, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_artifact("gpt2")[0].folder, folder)
+    (folder / "chat_template.jinja").unlink()
+    report = json.loads((folder / "report.json").read_text())
+    del report["files"]["chat_template.jinja"]
+    (folder / "report.json").write_text(json.dumps(report))
+    with serve({"GPT_TASKS_MODEL": str(folder)}, tmp_path / "log") as server:
+        page = open_page(server)
+        page.fill("#open-ended-text textarea", "hello")
+        set_length(page, 5)
+        write(page)
+        expect(page.locator("#open-ended-figures")).to_contain_text("new tokens", timeout=10_000)
+        page.get_by_role("tab", name="Dialogue").click()
+        expect(page.locator("#dialogue-off")).to_contain_text("not tuned for chat")
+        expect(page.locator("#message")).to_have_count(0)
 
 
 def test_idle_memory(default_artifact, open_page, tmp_path):

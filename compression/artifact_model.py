@@ -1,0 +1,111 @@
+"""An exported fp32 artifact as a model again: what `quantize` starts from."""
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, numpy_helper
+from onnx.external_data_helper import load_external_data_for_tensor
+
+from compression.joined_matrices import joined_matrices
+from gpt_tasks.backbone.artifact import REPORT_NAME, Artifact
+from gpt_tasks.backbone.json_files import read_json
+from gpt_tasks.backbone.weights import Model, copy_tokenizer, open_model, read_model_config
+from gpt_tasks.errors import UserError
+from gpt_tasks.progress import Report, silent
+from gpt_tasks.transformer.config import DecoderConfig
+
+SOURCE_PRECISION = "fp32"
+
+
+def open_model_or_artifact(name: str, report: Report = silent) -> Model:
+    """As `open_model`, and an exported artifact with fp32 too.
+
+    Raises:
+        UserError: see `open_model` and `artifact_model`.
+    """
+    folder = Path(name).expanduser()
+    return artifact_model(Artifact(folder)) if (folder / REPORT_NAME).is_file() else open_model(name, report)
+
+
+def read_config_of(name: str, report: Report = silent) -> DecoderConfig:
+    """As `read_model_config`, and of an artifact too."""
+    folder = Path(name).expanduser()
+    return Artifact(folder).config if (folder / REPORT_NAME).is_file() else read_model_config(name, report)
+
+
+def artifact_model(artifact: Artifact) -> Model:
+    """
+    Raises:
+        UserError: an artifact without fp32.
+    """
+    if SOURCE_PRECISION not in artifact.precisions:
+        raise UserError(
+            f"{artifact.folder} has {', '.join(artifact.precisions)} only: quantized numbers, which are not quantized "
+            "again, since the errors would add up. Start from the original model, or from an artifact with fp32: "
+            "python -m compression export MODEL OUT --precision fp32"
+        )
+    return Model(
+        artifact.report["model"],
+        artifact.report["source"],
+        read_json(artifact.folder / "config.json"),
+        artifact.config,
+        ArtifactWeights(artifact.config, artifact.graph_path(SOURCE_PRECISION)),
+        write_tokenizer=partial(copy_tokenizer, artifact.folder),
+    )
+
+
+class ArtifactWeights(Mapping[str, np.ndarray]):
+    """The weights of an exported fp32 graph under our own names, read when asked for.
+
+    The graph has some layers joined, and linear weights as [in, out].
+
+    Raises:
+        UserError: not a graph of this project's export.
+    """
+
+    def __init__(self, config: DecoderConfig, graph: Path) -> None:
+        self.config = config
+        self._folder = graph.parent
+        self._tensors = {tensor.name: tensor for tensor in onnx.load(graph, load_external_data=False).graph.initializer}
+        self._parts = dict(_parts(config, self._tensors))
+        if "embedding.weight" not in self._parts:
+            raise UserError(f"{graph} has no weights under this project's names. Export the model again.")
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        stored, transposed, rows = self._parts[name]
+        tensor = self._tensors[stored]
+        if tensor.data_location == TensorProto.EXTERNAL:
+            tensor = TensorProto.FromString(tensor.SerializeToString())
+            load_external_data_for_tensor(tensor, str(self._folder))
+        values = numpy_helper.to_array(tensor)
+        return np.ascontiguousarray((values.T if transposed else values)[rows])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parts)
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+
+def _parts(config: DecoderConfig, tensors: Mapping[str, TensorProto]) -> Iterator[tuple[str, tuple[str, bool, slice]]]:
+    """Our name -> where it is: the graph's tensor, whether that is transposed, and which rows of it."""
+    joined = joined_matrices(config)
+    sizes = {"attention.query": config.query_size, "attention.key": config.key_value_size}
+    sizes["attention.value"] = config.key_value_size
+    for stored in tensors:
+        module, _, kind = stored.rpartition(".")
+        if kind not in ("weight", "bias"):
+            continue
+        block = re.match(r"(blocks\.\d+\.)(.*)", module)
+        names = joined.get(block[2], (block[2],)) if block else (module,)
+        transposed = kind == "weight" and (module == "head" or (block is not None and block[2] in joined))
+        begin = 0
+        for name in names:
+            size = sizes.get(name, config.feed_forward_size)
+            rows = slice(begin, begin + size) if len(names) > 1 else slice(None)
+            yield f"{block[1] if block else ''}{name}.{kind}", (stored, transposed, rows)
+            begin += size

@@ -1,0 +1,41 @@
+"""How large an exported model will be."""
+
+from gpt_tasks.transformer.config import DecoderConfig
+
+_SEQUENCE = 512
+_GRAPH = 800_000
+"""bytes of the nodes and what belongs to them"""
+
+
+def parameters(config: DecoderConfig) -> int:
+    """Weights in the matrices, embedding and head: what is quantized."""
+    attention = 2 * config.hidden_size * (config.query_size + config.key_value_size)
+    feed_forward = (3 if config.feed_forward == "swiglu" else 2) * config.hidden_size * config.feed_forward_size
+    tables = (1 if config.tied_embedding else 2) * config.vocabulary_size * config.hidden_size
+    return config.layers * (attention + feed_forward) + tables
+
+
+def fixed_bytes(config: DecoderConfig) -> int:
+    """What stays in fp32 in every precision: norms, positions, the graph itself."""
+    width = config.head_size if config.positions == "rotary" else config.hidden_size
+    norms = (2 * config.layers + 1) * config.hidden_size
+    return 4 * (config.context_length * width + norms) + _GRAPH
+
+
+def size_bytes(config: DecoderConfig, bits_per_weight: float) -> int:
+    """Of a precision's files, with so many bits for a weight, scales included."""
+    return int(parameters(config) * bits_per_weight / 8) + fixed_bytes(config)
+
+
+def export_memory_bytes(config: DecoderConfig, calibrates: bool, checks: bool) -> int:
+    """The most that an export has in memory at a time, roughly.
+
+    Without calibration the weights are streamed, one matrix at a time. A calibration holds the decoder, the weights as
+    they are scaled, one byte a weight for each of three ways, and activations; a check holds the decoder in PyTorch
+    beside fp32's session.
+    """
+    base = 400 * 10**6
+    weights = 4 * parameters(config)
+    if calibrates:
+        return base + 4 * weights + 16 * _SEQUENCE * (4 * config.vocabulary_size // 8 + 40 * config.feed_forward_size)
+    return base + (2 * weights if checks else 12 * config.vocabulary_size * config.hidden_size)
