@@ -15,7 +15,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
@@ -49,22 +49,58 @@ class Row:
     load_seconds: float
     peak_memory_mb: float
     size_mb: float
+    peer: str | None = None
+    """what it is held against, where that was measured too: llama.cpp in about as many bits, or optimum"""
+    decode_ratio: float | None = None
+    """to the peer's decode_tokens_per_second"""
+    prefill_ratio: float | None = None
+
+
+_PEERS = {"fp32": ("optimum", "fp32"), "int8": ("llama.cpp", "Q8_0"), "int4": ("llama.cpp", "Q4_1")}
+"""the beginning of a precision's name -> engine and precision"""
 
 
 def compare(
     contestants: Sequence[Contestant], rounds: int, began: Callable[[Contestant, int], None] = lambda *_: None
 ) -> list[Row]:
-    """A row for each contestant. They take turns, so that a slow minute of the machine hits them alike.
+    """A row for each contestant. They take turns, so that a slow minute of the machine hits them alike; those that
+    are held against each other come one after the other.
 
     Raises:
         RuntimeError: a contestant that failed, with what it said.
     """
+    contestants = sorted(contestants, key=lambda contestant: _group(contestant.engine, contestant.precision))
     rows: list[list[Row]] = [[] for _ in contestants]
     for round_ in range(rounds):
         for contestant, measured in zip(contestants, rows, strict=True):
             began(contestant, round_)
             measured.append(_measure_in_child(contestant))
-    return [_best(measured) for measured in rows]
+    return _with_ratios([_best(measured) for measured in rows])
+
+
+def _group(engine: str, precision: str) -> int:
+    """Those with the same number are compared, and measured together."""
+    for number, (beginning, peer) in enumerate(_PEERS.items()):
+        if (engine, precision) == peer or (engine == "ours" and precision.startswith(beginning)):
+            return number
+    return len(_PEERS)
+
+
+def _with_ratios(rows: Sequence[Row]) -> list[Row]:
+    measured = {(row.engine, row.precision): row for row in rows}
+    compared = []
+    for row in rows:
+        beginning = next((name for name in _PEERS if row.precision.startswith(name)), None)
+        peer = measured.get(_PEERS[beginning]) if row.engine == "ours" and beginning else None
+        if peer is not None:
+            row = replace(
+                row,
+                peer=f"{peer.engine} {peer.precision}",
+                decode_ratio=round(row.decode_tokens_per_second / peer.decode_tokens_per_second, 2),
+                prefill_ratio=round(row.prefill_tokens_per_second / peer.prefill_tokens_per_second, 2),
+            )
+        compared.append(row)
+    return compared
 
 
 def _best(rows: Sequence[Row]) -> Row:

@@ -68,9 +68,10 @@ class MixedBlocks:
         room = size - sum(stored_bytes(table.grid) for table in tables.values())
         by_time, by_size = (_Order(candidates, price) for price in (lambda way: way.cost, lambda way: way.size))
         if by_size.affordable(room) < 0:
+            missing = (by_size.smallest - room) / 10**6
             raise UserError(
-                f"Even the smallest 4-bit blocks, with {head_bits} bits for the head, are larger than the "
-                f"{size / 10**6:.1f} MB that are left for them. Allow a larger size."
+                f"Even the smallest 4-bit blocks, with {head_bits} bits for the head, are {missing:.1f} MB larger than "
+                "what is allowed. Allow a larger size."
             )
         measured_on = self._ids[: held_out(self._ids) or None].tolist()
         with scratch(self._model.weights, measured_on) as graphs:
@@ -157,9 +158,14 @@ class _Order:
         moves.sort(key=lambda move: -move[0])
         self._moves = [(name, before, after) for _, name, before, after in moves]
 
+    @property
+    def smallest(self) -> int:
+        """Bytes before any move."""
+        return sum(way.size for way in self._start.values())
+
     def affordable(self, room: int) -> int:
         """How many of the moves so many bytes allow; -1 where they don't even allow the start."""
-        room -= sum(way.size for way in self._start.values())
+        room -= self.smallest
         for count, (_, before, after) in enumerate(self._moves):
             if room < 0:
                 return count - 1

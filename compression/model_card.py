@@ -45,5 +45,7 @@ ids = tokenizer("Once upon a time", return_tensors="pt")
 print(tokenizer.decode(model.generate(**ids, max_new_tokens=40)[0]))
 ```
 
+With onnxruntime-genai (the precision that `genai_config.json` names): `onnxruntime_genai.Model("THIS_FOLDER")`.
+
 With this project: `python -m gpt_tasks generate --model THIS_FOLDER "Once upon a time"`
 """

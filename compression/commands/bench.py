@@ -119,11 +119,12 @@ def _model_name(arguments: argparse.Namespace, artifact: Artifact) -> str:
 
 def _table(rows: list[Row]) -> str:
     heads = ["engine", "precision", "decode t/s", "prefill t/s", "first token ms", "load s", "peak MB", "size MB"]
-    cells = [[str(value) for value in asdict(row).values()] for row in rows]
+    heads += ["held against", "decode x", "prefill x"]
+    cells = [["" if value is None else str(value) for value in asdict(row).values()] for row in rows]
     widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
     lines = []
     for line in [heads, *cells]:
         names = [cell.ljust(width) for cell, width in zip(line[:2], widths[:2], strict=True)]
         figures = [cell.rjust(width) for cell, width in zip(line[2:], widths[2:], strict=True)]
-        lines.append("  ".join(names + figures))
+        lines.append("  ".join(names + figures).rstrip())
     return "\n".join(lines)

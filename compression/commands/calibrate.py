@@ -7,6 +7,7 @@ An export with --calibrated takes it from there: seconds instead of minutes, and
 """
 
 import argparse
+import errno
 import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,11 +34,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    if not arguments.out.parent.is_dir() or not os.access(arguments.out.parent, os.W_OK) or arguments.out.is_dir():
-        raise UserError(f"{arguments.out} can't be written. Name a file in a folder that you may write to.")
     text = default_calibration_text() if arguments.calibration is None else read_text(arguments.calibration)
-    with make_reporter(arguments.progress) as report, TemporaryDirectory() as folder:
-        model = open_model_or_artifact(arguments.model, report)
+    part = arguments.out.with_name(f".{arguments.out.name}.part")
+    try:
+        part.touch()  # before the minutes of work, not after them
+        if arguments.out.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        part.write_bytes(_calibrate(arguments.model, text, arguments.progress))
+        os.replace(part, arguments.out)
+    except OSError as error:
+        raise UserError(
+            f"{arguments.out} can't be written ({error.strerror}). Name a file in a folder that you may write to."
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+    print(f"Calibrated for {', '.join(INT8_BUDGETS)} -> {arguments.out}")
+
+
+def _calibrate(name: str, text: str, progress: str) -> bytes:
+    """The file's content."""
+    with make_reporter(progress) as report, TemporaryDirectory() as folder:
+        model = open_model_or_artifact(name, report)
         model.write_tokenizer(Path(folder))
         tokenizer = Tokenizer.from_file(Path(folder) / "tokenizer.json")
         steps = 0
@@ -47,11 +64,4 @@ def run(arguments: argparse.Namespace) -> None:
             steps += 1
             report(Progress("calibrating", steps, 0, "steps"))
 
-        content = calibration_bytes(MixedInt8(model, tokenizer, text, done), list(INT8_BUDGETS.values()), model)
-    part = arguments.out.with_name(f".{arguments.out.name}.part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, arguments.out)
-    finally:
-        part.unlink(missing_ok=True)
-    print(f"{model.name}: calibrated for {', '.join(INT8_BUDGETS)} -> {arguments.out}")
+        return calibration_bytes(MixedInt8(model, tokenizer, text, done), list(INT8_BUDGETS.values()), model)

@@ -77,34 +77,63 @@ class OrtEngine:
         return logits
 
     def _read(self, ids: Sequence[int], cache: TokenCache, all_logits: bool) -> np.ndarray:
-        start, total = len(cache.ids), len(cache.ids) + len(ids)
         if cache.binding is None:
-            cache.binding = self._bind_cache(cache)
-        binding = cache.binding
-        # The arrays must live until the run is over: a binding keeps only their addresses.
-        inputs = {
-            "input_ids": np.array([ids], np.int64),
-            "attention_mask": np.ones((1, total), np.int64),
-            "position_ids": np.arange(start, total, dtype=np.int64)[None],
-        }
-        for name, array in inputs.items():
-            _bind(binding.bind_input, name, array)
-        binding.bind_ortvalue_input(FIRST_LOGIT, self._all_positions if all_logits else self._last_position)
-        logits = np.empty((1, len(ids) if all_logits else 1, self.config.vocabulary_size), np.float32)
-        _bind(binding.bind_output, "logits", logits)
+            cache.binding = _Bound(self._session, self._cache_names, cache)
+        bound, start = cache.binding, len(cache.ids)
+        if len(ids) == 1 and not all_logits:
+            bound.to_next_token(ids[0], start, self._last_position)
+        else:
+            bound.to_tokens(ids, start, all_logits, self._all_positions if all_logits else self._last_position)
         with self._turns.mine():
-            self._session.run_with_iobinding(binding)
+            self._session.run_with_iobinding(bound.binding)
         cache.ids += ids
-        return logits[0]
+        return bound.take_logits()
 
-    def _bind_cache(self, cache: TokenCache) -> onnxruntime.IOBinding:
-        """Past and present of every layer share the cache's memory. Binding them all takes a tenth of
-        a token's time, so it is done once, and again only when the buffers have moved."""
-        binding = self._session.io_binding()
-        for name, array in zip(self._cache_names, cache.buffers, strict=True):
-            _bind(binding.bind_input, f"past_key_values.{name}", array)
-            _bind(binding.bind_output, f"present.{name}", array)
-        return binding
+
+class _Bound:
+    """The memory that a session's runs with one cache read and write.
+
+    Past and present of every layer are the cache's buffers, bound once, and again only when those have moved:
+    binding them all takes a tenth of a token's time. What decoding feeds in, token by token, stays bound too.
+    """
+
+    def __init__(self, session: onnxruntime.InferenceSession, cache_names: Sequence[str], cache: TokenCache) -> None:
+        self.binding = session.io_binding()
+        for name, array in zip(cache_names, cache.buffers, strict=True):
+            _bind(self.binding.bind_input, f"past_key_values.{name}", array)
+            _bind(self.binding.bind_output, f"present.{name}", array)
+        self._vocabulary_size = cache.config.vocabulary_size
+        self._token = np.zeros((1, 1), np.int64)
+        self._position = np.zeros((1, 1), np.int64)
+        self._mask = np.ones((1, cache.capacity), np.int64)
+        self._next_logits = np.empty((1, 1, self._vocabulary_size), np.float32)
+        self._logits: np.ndarray | None = None  # of the run to come
+        self._inputs: tuple[np.ndarray, ...] = ()  # must live until the run is over: a binding keeps addresses only
+
+    def to_next_token(self, token: int, position: int, first_logit: onnxruntime.OrtValue) -> None:
+        self._token[0, 0], self._position[0, 0] = token, position
+        _bind(self.binding.bind_input, "attention_mask", self._mask[:, : position + 1])
+        if self._logits is not self._next_logits:
+            self._bind(self._token, self._position, self._next_logits, first_logit)
+
+    def to_tokens(self, ids: Sequence[int], start: int, all_logits: bool, first_logit: onnxruntime.OrtValue) -> None:
+        end = start + len(ids)
+        _bind(self.binding.bind_input, "attention_mask", self._mask[:, :end])
+        logits = np.empty((1, len(ids) if all_logits else 1, self._vocabulary_size), np.float32)
+        self._bind(np.array([ids], np.int64), np.arange(start, end, dtype=np.int64)[None], logits, first_logit)
+
+    def take_logits(self) -> np.ndarray:
+        """[tokens, vocabulary], the caller's own"""
+        return self._logits[0].copy() if self._logits is self._next_logits else self._logits[0]
+
+    def _bind(
+        self, ids: np.ndarray, positions: np.ndarray, logits: np.ndarray, first_logit: onnxruntime.OrtValue
+    ) -> None:
+        self._inputs, self._logits = (ids, positions), logits
+        _bind(self.binding.bind_input, "input_ids", ids)
+        _bind(self.binding.bind_input, "position_ids", positions)
+        _bind(self.binding.bind_output, "logits", logits)
+        self.binding.bind_ortvalue_input(FIRST_LOGIT, first_logit)
 
 
 def _bind(bind, name: str, array: np.ndarray) -> None:

@@ -17,9 +17,9 @@ class TokenCache:
     """
 
     def __init__(self, config: DecoderConfig) -> None:
+        self.config = config
         self.ids: list[int] = []
         self.capacity = 0
-        self._limit = config.context_length
         empty = np.empty((1, config.key_value_heads, 0, config.head_size), np.float32)
         self.buffers = [empty] * (2 * config.layers)
         self.binding: object | None = None
@@ -35,11 +35,11 @@ class TokenCache:
         Raises:
             ValueError: more than the model's context.
         """
-        if length > self._limit:
-            raise ValueError(f"{length} tokens don't fit the context of {self._limit}")
+        if length > self.config.context_length:
+            raise ValueError(f"{length} tokens don't fit the context of {self.config.context_length}")
         if length > self.capacity:
             self.binding = None
-            self.capacity = min(-(-length // _STEP) * _STEP, self._limit)
+            self.capacity = min(-(-length // _STEP) * _STEP, self.config.context_length)
             for index, buffer in enumerate(self.buffers):  # one after another: the old ones go meanwhile
                 _, heads, _, size = buffer.shape
                 larger = np.empty((1, heads, self.capacity, size), np.float32)

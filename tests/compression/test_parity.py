@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from compression import benchmark
 from compression.graph_sizes import duplicated_embedding, sizes_by_kind
 from compression.parity import compare
 from gpt_tasks.backbone.ort_engine import OrtEngine
@@ -88,3 +89,17 @@ def test_a_tied_embedding_that_is_stored_twice_is_seen(default_artifact, tiny_ar
     assert duplicated_embedding(default_artifact.graph_path("int8"), 49_152, 576) == []
     untied = tiny_artifact("llama_untied")[0]
     assert len(duplicated_embedding(untied.graph_path("fp32"), 300, 64)) == 2
+
+
+def test_a_row_is_held_against_its_peer():
+    def row(engine, precision, decode, prefill):
+        return benchmark.Row(engine, precision, decode, prefill, 1, 1, 1, 1)
+
+    rows = benchmark._with_ratios(
+        [row("llama.cpp", "Q4_1", 100, 400), row("ours", "int4_fast", 160, 1400), row("ours", "fp32", 90, 1500)]
+    )
+    assert [(r.peer, r.decode_ratio, r.prefill_ratio) for r in rows] == [
+        (None, None, None),
+        ("llama.cpp Q4_1", 1.6, 3.5),
+        (None, None, None),
+    ]
