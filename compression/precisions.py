@@ -131,7 +131,7 @@ PRECISIONS = {
         ),
         Precision(
             "int8_fastest",
-            "the same with fewer matrices in blocks",
+            "as int8, with fewer matrices in blocks",
             _mixed_int8(INT8_BUDGETS["int8_fastest"]),
             8.4,
             1.03,
@@ -145,7 +145,7 @@ PRECISIONS = {
         ),
         Precision(
             "int4_fast",
-            "4-bit integers in the fastest blocks that are good enough, also for the head",
+            "4-bit integers in the fastest blocks that are good enough, the head in 4 bits too",
             _int4(0.08, _INT4_BITS, 4, on_source_grid=None),
             _INT4_BITS,
             1.15,
