@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import TensorProto, numpy_helper
 from onnx.external_data_helper import load_external_data_for_tensor
 
@@ -70,7 +71,11 @@ class ArtifactWeights(Mapping[str, np.ndarray]):
     def __init__(self, config: DecoderConfig, graph: Path) -> None:
         self.config = config
         self._folder = graph.parent
-        self._tensors = {tensor.name: tensor for tensor in onnx.load(graph, load_external_data=False).graph.initializer}
+        try:
+            model = onnx.load(graph, load_external_data=False)
+        except DecodeError as error:
+            raise UserError(f"{graph} is damaged ({error}). Export the model again.") from error
+        self._tensors = {tensor.name: tensor for tensor in model.graph.initializer}
         self._parts = dict(_parts(config, self._tensors))
         if "embedding.weight" not in self._parts:
             raise UserError(f"{graph} has no weights under this project's names. Export the model again.")

@@ -32,18 +32,9 @@ class CalibratedInt8:
     def __init__(self, path: Path, model: Model) -> None:
         self._path = path
         self._model = model
-        try:
-            with safe_open(path, "numpy") as file:
-                metadata = file.metadata() or {}
-                self._scales = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-            self._choices = json.loads(metadata["choices"])
-            made_for = metadata["weights"]
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
-            raise UserError(
-                f"{path} is no calibration of this project ({error!r}). Make one with: "
-                "python -m compression calibrate MODEL FILE"
-            ) from error
-        if made_for != fingerprint(model.weights):
+        metadata, self._scales = read_calibration(path)
+        self._choices = json.loads(metadata["choices"])
+        if metadata["weights"] != fingerprint(model.weights):
             raise UserError(f"{path} was made for other weights than {model.name}'s. Calibrate this model anew.")
 
     def choose(self, budget: float) -> tuple[ScaledChannels, NumberFormat, Choice]:
@@ -57,6 +48,25 @@ class CalibratedInt8:
         choice = Choice(**self._choices[str(budget)])
         in_blocks = [name for name, way in choice.chosen.items() if way == "blocks"]
         return ScaledChannels(self._model.weights, self._model.config, self._scales), mixed(in_blocks), choice
+
+
+def read_calibration(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """Metadata and scales.
+
+    Raises:
+        UserError: no such file, or not one of `python -m compression calibrate`.
+    """
+    if not path.is_file():
+        raise UserError(f"There is no file {path}. Make one with: python -m compression calibrate MODEL FILE")
+    try:
+        with safe_open(path, "numpy") as file:
+            metadata = file.metadata() or {}
+            scales = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is no calibration of this project ({error}).") from error
+    if not {"choices", "weights"} <= metadata.keys():
+        raise UserError(f"{path} is no calibration of this project: it is a safetensors file of another kind.")
+    return metadata, scales
 
 
 def calibration_bytes(calibrated: MixedInt8, budgets: Sequence[float], model: Model) -> bytes:

@@ -53,7 +53,11 @@ def check_precision(artifact: Artifact, precision: str, reference: Artifact, tex
     """
     if reference.config.vocabulary_size != artifact.config.vocabulary_size:
         raise UserError(f"{reference.folder} has another vocabulary than {artifact.folder}: it is not the same model.")
-    return _check_against(OrtEngine(reference, "fp32"), artifact, precision, text, default_prompts())
+    result = _check_against(OrtEngine(reference, "fp32"), artifact, precision, text, default_prompts())
+    if reference.report["model"] != artifact.report["model"]:
+        other = f"the reference is another model: {reference.report['model']}, not {artifact.report['model']}"
+        result.warnings.append(other)
+    return result
 
 
 def check_export(artifact: Artifact, precision: str, model: Model, reference: Artifact | None) -> Check:

@@ -24,7 +24,8 @@ def explain(choice: Mapping) -> list[str]:
         choice["rule"],
         f"mean KL to fp32 on the calibration text: {choice['mean_kl']:.5f}",
         f"of {len(choice['chosen'])} matrices: {', '.join(f'{count} {way}' for way, count in counts.items())}",
-        "relative change of a block's output when one matrix alone is stored so:",
+        "relative change of a block's output when one matrix alone is stored so (bits / weights in a block; +: in",
+        "blocks of 32 with an offset each; nothing where it wasn't measured):",
         "  ".join(f"{way:>12}" for way in ways) + "  chosen        matrix",
     ]
     for name, chosen in choice["chosen"].items():

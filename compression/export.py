@@ -15,7 +15,16 @@ from compression.graph import Graph
 from compression.model_card import model_card
 from compression.precisions import DEFAULT_SETTINGS, PRECISIONS, Planning
 from compression.sizes import size_bytes
-from gpt_tasks.backbone.artifact import FORMAT, GRAPH_FILES, REPORT_NAME, Artifact, end_ids, preferred_precision, sha256
+from gpt_tasks.backbone.artifact import (
+    FORMAT,
+    GRAPH_FILES,
+    REPORT_NAME,
+    Artifact,
+    end_ids,
+    preferred_precision,
+    read_report,
+    sha256,
+)
 from gpt_tasks.backbone.json_files import write_json
 from gpt_tasks.backbone.tokenizer import Tokenizer
 from gpt_tasks.backbone.weights import Model
@@ -69,7 +78,7 @@ def export(
         require_free_space(folder, needed // 10**6 + _OTHER_FILES_MB, "export the model")
         (folder / "onnx").mkdir()
         model.write_tokenizer(folder)
-        tokenizer = Tokenizer.from_file(folder / "tokenizer.json")
+        tokenizer = _read_tokenizer(folder, model)
         _require_fitting(tokenizer, model)
         write_json(folder / "config.json", model.hugging_face_config)
         planning = _planning(model, tokenizer, request, report)
@@ -183,10 +192,28 @@ def require_exportable(name: str, config: DecoderConfig) -> None:
 def require_replaceable(out: Path) -> None:
     """
     Raises:
-        UserError: there is something that isn't an exported model.
+        UserError: there is something else than an exported model and its files, which would be lost.
     """
-    if out.exists() and not (out / REPORT_NAME).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} exists and is not an exported model: it is left alone. Name a new folder.")
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    try:
+        known = {REPORT_NAME, *read_report(out)["files"]}
+    except UserError as error:
+        raise UserError(f"{out} exists and is not an exported model: it is left alone. Name a new folder.") from error
+    others = sorted(str(path.relative_to(out)) for path in out.rglob("*") if not path.is_dir())
+    others = [name for name in others if name not in known]
+    if others:
+        raise UserError(
+            f"{out} is an exported model, but holds other files too, such as {others[0]}: it is left alone. Move them, "
+            "or name a new folder."
+        )
+
+
+def _read_tokenizer(folder: Path, model: Model) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(folder / "tokenizer.json")
+    except UserError as error:  # the folder it names is a passing one
+        raise UserError(f"{model.name}: {str(error).replace(str(folder), 'its folder')}") from error
 
 
 def _require_fitting(tokenizer: Tokenizer, model: Model) -> None:

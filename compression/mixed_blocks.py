@@ -70,7 +70,7 @@ class MixedBlocks:
         if by_size.affordable(room) < 0:
             missing = (by_size.smallest - room) / 10**6
             raise UserError(
-                f"Even the smallest 4-bit blocks, with {head_bits} bits for the head, are {missing:.1f} MB larger than "
+                f"Even the smallest 4-bit blocks, with {head_bits} bits for the head, are {missing:.2f} MB larger than "
                 "what is allowed. Allow a larger size."
             )
         measured_on = self._ids[: held_out(self._ids) or None].tolist()
@@ -85,7 +85,7 @@ class MixedBlocks:
                 chosen = by_size.mix(by_size.affordable(room))
             found = measure(chosen)
         ranked = sorted(candidates, key=lambda name: -candidates[name][0].error)
-        limit = f"{size / 10**6:.1f} MB" if mean_kl is None else f"a mean KL of {mean_kl} or {size / 10**6:.1f} MB"
+        limit = f"{size / 10**6:.2f} MB" if mean_kl is None else f"a mean KL of {mean_kl} or {size / 10**6:.2f} MB"
         choice = Choice(
             {name: chosen[name].way for name in ranked},
             {name: {way.way: way.error for way in candidates[name]} for name in ranked},

@@ -16,6 +16,7 @@ from compression.mixed_int8 import IN_BLOCKS, MixedInt8
 from compression.sizes import fixed_bytes, size_bytes
 from gpt_tasks.backbone.tokenizer import Tokenizer
 from gpt_tasks.backbone.weights import Model
+from gpt_tasks.errors import UserError
 
 if TYPE_CHECKING:
     from compression.mixed_blocks import MixedBlocks
@@ -104,11 +105,18 @@ def _mixed_int8(budget: float) -> Callable[[Planning], Plan]:
 def _int4(mean_kl: float, bits_per_weight: float, head_bits: int, on_source_grid: float | None) -> Callable:
     def plan(planning: Planning) -> Plan:
         settings, config = planning.settings, planning.model.config
-        if settings.size_mb is None:
-            size, limit = size_bytes(config, bits_per_weight), settings.mean_kl or mean_kl
-        else:
+        if settings.size_mb is not None:
             size, limit = int(settings.size_mb * 10**6), settings.mean_kl
+        elif settings.mean_kl is not None:
+            size, limit = size_bytes(config, 32), settings.mean_kl  # as large as it takes
+        else:
+            size, limit = size_bytes(config, bits_per_weight), mean_kl
         chosen = planning.mixed_blocks.choose(limit, size - fixed_bytes(config), head_bits)
+        if settings.mean_kl is not None and chosen[2].mean_kl > settings.mean_kl:
+            raise UserError(
+                f"With {head_bits} bits for the head, the best mix that is allowed has a mean KL of "
+                f"{chosen[2].mean_kl:.5f}, not {settings.mean_kl}. Allow a larger --mean-kl or --size-mb."
+            )
         kept = on_source_grid is not None and planning.mixed_blocks.keeps_source_grid
         return Plan(*chosen, ratio_limit=on_source_grid if kept else None)
 

@@ -3,8 +3,8 @@
 from gpt_tasks.transformer.config import DecoderConfig
 
 _SEQUENCE = 512
-_GRAPH = 800_000
-"""bytes of the nodes and what belongs to them"""
+_LAYER_NODES = 30_000
+"""bytes of a layer's nodes and what belongs to them"""
 
 
 def parameters(config: DecoderConfig) -> int:
@@ -19,7 +19,7 @@ def fixed_bytes(config: DecoderConfig) -> int:
     """What stays in fp32 in every precision: norms, positions, the graph itself."""
     width = config.head_size if config.positions == "rotary" else config.hidden_size
     norms = (2 * config.layers + 1) * config.hidden_size
-    return 4 * (config.context_length * width + norms) + _GRAPH
+    return 4 * (config.context_length * width + norms) + config.layers * _LAYER_NODES
 
 
 def size_bytes(config: DecoderConfig, bits_per_weight: float) -> int:

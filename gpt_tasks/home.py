@@ -94,6 +94,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
     Raises:
         UserError: the parent folder can't be written to.
     """
+    target = target.resolve()  # a link stays one, and what it points to is written
     old = target.parent / f".{target.name}.old"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -115,6 +116,21 @@ def whole_folder(target: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
+
+
+def require_writable(target: Path) -> None:
+    """Whether `whole_folder` could write there, without leaving anything behind.
+
+    Raises:
+        UserError: it could not.
+    """
+    parent = next(folder for folder in target.resolve().parents if folder.exists())
+    try:
+        os.rmdir(mkdtemp(dir=parent, prefix=".probe-"))
+    except OSError as error:
+        raise UserError(
+            f"{target} can't be written ({error.strerror}). Name a folder that you may write to."
+        ) from error
 
 
 def _part_prefix(target: Path) -> str:

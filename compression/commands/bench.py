@@ -72,23 +72,33 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _show_plan(arguments: argparse.Namespace) -> None:
-    artifact = Artifact(arguments.artifact)
-    for precision in arguments.precision or artifact.precisions:
-        artifact.graph_path(precision)
-        print(f"ours {precision}: {artifact.report['precisions'][precision]['size_mb']} MB")
-    for peer in dict.fromkeys(arguments.peer):
-        print(f"{peer}: the same model; its own files are made in {home() / 'bench'} where they aren't there yet")
-    print(f"Each {arguments.rounds} times, in turns, in a process of its own. Nothing was done.")
+    artifact = _measurable(arguments.artifact)
+    precisions = arguments.precision or artifact.precisions
+    for precision in precisions:
+        artifact.graph_path(precision)  # raises where there is none
+    peers = list(dict.fromkeys(arguments.peer))
+    plan = {"precisions": precisions, "peers": peers, "rounds": arguments.rounds, "peers_files": str(home() / "bench")}
+    if arguments.json:
+        print(json.dumps(plan))
+        return
+    print(f"{', '.join(precisions)} of {artifact.folder} would be measured, {arguments.rounds} times each, in turns.")
+    if peers:
+        print(f"Peers: {', '.join(peers)}; their files are made in {plan['peers_files']} where they aren't there yet.")
 
 
-def _contestants(arguments: argparse.Namespace, threads: int) -> list[Contestant]:
-    artifact = Artifact(arguments.artifact)
+def _measurable(folder: Path) -> Artifact:
+    artifact = Artifact(folder)
     needed = LONG_PROMPT + NEW_TOKENS
     if artifact.config.context_length < needed:
         raise UserError(
             f"This model's context of {artifact.config.context_length} tokens is too short for the "
             f"measurement, which reads and writes up to {needed}."
         )
+    return artifact
+
+
+def _contestants(arguments: argparse.Namespace, threads: int) -> list[Contestant]:
+    artifact = _measurable(arguments.artifact)
     found = []
     for precision in arguments.precision or artifact.precisions:
         artifact.graph_path(precision)  # raises where there is none

@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from compression.artifact_model import open_model_or_artifact
-from compression.calibrated_int8 import calibration_bytes
+from compression.calibrated_int8 import calibration_bytes, read_calibration
 from compression.calibration_text import default_calibration_text
 from compression.commands.check import read_text
 from compression.mixed_int8 import MixedInt8
@@ -28,13 +28,17 @@ SUMMARY = "calibrate int8 for a model, once for many exports"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="as in export")
-    parser.add_argument("out", metavar="FILE", type=Path, help="the file to write, or to replace")
+    parser.add_argument(
+        "out", metavar="FILE", type=Path, help="the file to write; an older calibration there is replaced"
+    )
     parser.add_argument("--calibration", metavar="FILE", type=Path, help="a text, as in export")
     parser.add_argument("--progress", choices=("bar", "json", "none"), default="bar", help="as in export")
 
 
 def run(arguments: argparse.Namespace) -> None:
     text = default_calibration_text() if arguments.calibration is None else read_text(arguments.calibration)
+    if arguments.out.is_file():
+        read_calibration(arguments.out)  # raises where it is something else, which would be lost
     part = arguments.out.with_name(f".{arguments.out.name}.part")
     try:
         part.touch()  # before the minutes of work, not after them

@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(f"{artifact.folder} has fp32 only, and there is nothing to check it against.")
     text = default_text() if arguments.text is None else read_text(arguments.text)
     if arguments.dry_run:
-        _show_plan(artifact, reference, precisions, text)
+        _show_plan(artifact, reference, precisions, text, arguments.json)
         return
     results = []
     for precision in precisions:
@@ -68,12 +68,15 @@ def run(arguments: argparse.Namespace) -> None:
         sys.exit(1)
 
 
-def _show_plan(artifact: Artifact, reference: Artifact, precisions: list[str], text: str) -> None:
+def _show_plan(artifact: Artifact, reference: Artifact, precisions: list[str], text: str, as_json: bool) -> None:
     tokens = len(artifact.load_tokenizer().encode(text))
     for name in precisions:
         artifact.graph_path(name)
     largest = max(artifact.report["precisions"][name]["size_mb"] for name in precisions)
     memory = 2 * (reference.report["precisions"][REFERENCE]["size_mb"] + largest) + 300  # mapped, and repacked
+    if as_json:
+        print(json.dumps({"precisions": precisions, "tokens": tokens, "memory_mb": round(memory)}))
+        return
     print(f"{', '.join(precisions)} of {artifact.folder} would be checked against fp32 of {reference.folder},")
     print(f"on a text of {tokens} tokens and {len(default_prompts())} prompts, with about {memory:.0f} MB of memory.")
 

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compression.block_settings import METHODS, BlockSettings
+from compression.calibrated_int8 import read_calibration
 from compression.choice import explain
 from compression.commands.check import read_text
 from compression.export import Request, estimated_bytes, require_exportable, require_replaceable
-from compression.precisions import PRECISIONS
+from compression.precisions import INT8_BUDGETS, PRECISIONS
 from compression.sizes import export_memory_bytes, parameters
 from gpt_tasks.backbone.artifact import Artifact
 from gpt_tasks.errors import UserError
+from gpt_tasks.home import require_writable
 from gpt_tasks.transformer.config import DecoderConfig
 
 
@@ -52,7 +54,8 @@ def add_export_options(parser: argparse.ArgumentParser, precisions: Sequence[str
         "--size-mb",
         type=float,
         metavar="N",
-        help="the files of int4 and int4_fast may take so many MB (10^6 bytes): the best quality within that",
+        help="the files of int4, and those of int4_fast, may take so many MB (10^6 bytes): the best quality within "
+        "that (default: 5.75 bits a weight); with --mean-kl too, both limits hold",
     )
     parser.add_argument(
         "--mean-kl",
@@ -89,8 +92,14 @@ def make_request(arguments: argparse.Namespace, precisions: Sequence[str]) -> Re
     if arguments.genai_precision is not None and arguments.genai_precision not in wanted:
         raise UserError(f"--genai-precision {arguments.genai_precision} is not among the precisions to export.")
     for option, value in (("--size-mb", arguments.size_mb), ("--mean-kl", arguments.mean_kl)):
-        if value is not None and not value > 0:
-            raise UserError(f"{option} must be larger than 0.")
+        if value is not None and not 0 < value < 10**6:
+            raise UserError(f"{option} must be larger than 0, and less than a million.")
+        if value is not None and not any(name.startswith("int4") for name in wanted):
+            raise UserError(f"{option} is for int4 and int4_fast, and neither is to be made.")
+    if arguments.calibrated is not None:
+        if not any(name in INT8_BUDGETS for name in wanted):
+            raise UserError("--calibrated is for int8 and int8_fastest, and neither is to be made.")
+        read_calibration(arguments.calibrated)
     return Request(
         wanted,
         None if arguments.calibration is None else read_text(arguments.calibration),
@@ -109,6 +118,7 @@ def show_plan(name: str, config: DecoderConfig, out: Path, request: Request, as_
     """
     require_exportable(name, config)
     require_replaceable(out)
+    require_writable(out)
     sizes = {precision: estimated_bytes(config, precision, request.settings) for precision in request.precisions}
     plan = {
         "model": name,

@@ -33,8 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     request = make_request(arguments, _TARGETS)
     source = Artifact(arguments.artifact)
-    if arguments.out.resolve() == source.folder.resolve():
-        raise UserError("OUT is ARTIFACT: its fp32 would be lost. Name another folder.")
+    out = arguments.out.resolve()
+    if source.folder.resolve() in (out, *out.parents):
+        raise UserError("OUT is ARTIFACT, or lies in it: its fp32 would be lost. Name another folder.")
     model = artifact_model(source)
     if arguments.dry_run:
         show_plan(str(source.folder), model.config, arguments.out, request, arguments.json)

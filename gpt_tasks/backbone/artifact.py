@@ -43,21 +43,18 @@ class Artifact:
     """A folder with at least one exported precision.
 
     Raises:
-        UserError: no such folder, not an artifact, files that are missing or cut off.
+        UserError: no such folder, not an artifact of this version, files that are missing or cut off.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        if not (folder / REPORT_NAME).is_file():
+        self.report = read_report(folder)
+        if self.report.get("format") != FORMAT:
             raise UserError(
-                f"{folder} is not an exported model (it has no {REPORT_NAME}). "
-                f"Make one with: python -m compression export MODEL {folder}"
+                f"{folder} was written by another version of this project (format {self.report.get('format')}; this "
+                f"one reads {FORMAT}). Export the model again."
             )
-        self.report = read_json(folder / REPORT_NAME)
-        files = self.report.get("files")
-        if not isinstance(files, dict) or not isinstance(self.report.get("precisions"), dict):
-            raise UserError(f"{folder / REPORT_NAME} is not a report of this project's export. Export the model again.")
-        for name, facts in files.items():
+        for name, facts in self.report["files"].items():
             path = folder / name
             if not path.is_file() or path.stat().st_size != facts["bytes"]:
                 raise UserError(f"{path} is missing or cut off. Export the model again.")
@@ -115,6 +112,24 @@ class Artifact:
             if key.endswith("_token") and isinstance(value, (str, dict))
         }
         return ChatTemplate(source, named)
+
+
+def read_report(folder: Path) -> dict:
+    """
+    Raises:
+        UserError: no such folder, or no report of an export in it.
+    """
+    if not folder.is_dir():
+        raise UserError(f"There is no folder {folder}, so it is not an exported model.")
+    if not (folder / REPORT_NAME).is_file():
+        raise UserError(
+            f"{folder} is not an exported model (it has no {REPORT_NAME}). "
+            "Make one with: python -m compression export MODEL OUT"
+        )
+    report = read_json(folder / REPORT_NAME)
+    if not isinstance(report.get("files"), dict) or not isinstance(report.get("precisions"), dict):
+        raise UserError(f"{folder / REPORT_NAME} is not a report of this project's export. Export the model again.")
+    return report
 
 
 def end_ids(folder: Path) -> frozenset[int]:

@@ -17,6 +17,7 @@ from gpt_tasks.backbone.tokenizer import tokenizer_from_gguf
 from gpt_tasks.errors import UserError
 from gpt_tasks.progress import Report, silent
 from gpt_tasks.transformer.config import DecoderConfig
+from gpt_tasks.transformer.shapes import tensor_shape
 
 DEFAULT = "default"
 DEFAULT_NAME = "SmolLM2-135M-Instruct"
@@ -37,7 +38,7 @@ class DecoderWeights(Mapping[str, np.ndarray]):
     has to be in memory as a whole.
 
     Raises:
-        UserError: tensors that are missing from the checkpoint, or, when they are read, not finite.
+        UserError: tensors that are missing from the checkpoint, or, when they are read, not finite or of another shape.
     """
 
     def __init__(
@@ -67,7 +68,11 @@ class DecoderWeights(Mapping[str, np.ndarray]):
                 f"The tensor {source.name} has NaN or infinite weights: the checkpoint is damaged, or its training "
                 "failed. Fetch it again, or take an earlier one."
             )
-        return np.ascontiguousarray(source.transform(tensor), dtype=np.float32)
+        tensor = np.ascontiguousarray(source.transform(tensor), dtype=np.float32)
+        expected = tensor_shape(self.config, name)
+        if tensor.shape != expected:
+            raise UserError(f"{name} has the shape {tensor.shape}; its config.json says {expected}.")
+        return tensor
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._sources)
@@ -97,6 +102,8 @@ def open_model(name: str, report: Report = silent) -> Model:
         UserError: nothing of that name, a family that isn't supported, weights that can't be read.
     """
     path = Path(name).expanduser()
+    if not name.strip():
+        raise UserError(f"MODEL is empty. Name a folder, a hub id, or '{DEFAULT}'.")
     if name == DEFAULT:
         return _open_gguf(default_gguf(report), DEFAULT_NAME, {"kind": "default", "sha256": GGUF_SHA256})
     if path.suffix == ".gguf" and path.is_file():

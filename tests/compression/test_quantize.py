@@ -55,11 +55,16 @@ def test_what_quantize_refuses(tiny_folder, tiny_artifact, tmp_path):
         ((quantized.folder, tmp_path / "out"), "quantized numbers, which are not quantized again"),
         ((tiny_folder("gpt2")[0], tmp_path / "out"), "not an exported model"),
         ((source.folder, source.folder), "its fp32 would be lost"),
+        ((source.folder, source.folder / "below"), "its fp32 would be lost"),
+        ((source.folder, tmp_path / "out", "--size-mb", "inf"), "less than a million"),
+        ((source.folder, tmp_path / "out", "--precision", "int8", "--size-mb", "1"), "is for int4 and int4_fast"),
+        ((source.folder, tmp_path / "out", "--precision", "int4", "--calibrated", "x"), "is for int8"),
+        ((source.folder, tmp_path / "out", "--precision", "int4", "--mean-kl", "1e-9"), "Allow a larger --mean-kl"),
         ((source.folder, tmp_path / "out", "--precision", "fp32"), "invalid choice: 'fp32'"),
         ((source.folder, tmp_path / "out", "--size-mb", "-1"), "must be larger than 0"),
-        ((source.folder, tmp_path / "out", "--precision", "int4", "--size-mb", "0.1"), "Allow a larger size"),
+        ((source.folder, tmp_path / "out", "--precision", "int4", "--size-mb", "0.05"), "Allow a larger size"),
         ((source.folder, tmp_path / "out", "--precision", "int4", "--genai-precision", "int8"), "not among"),
-        ((source.folder, tmp_path / "out", "--calibrated", tmp_path / "none"), "no calibration of this project"),
+        ((source.folder, tmp_path / "out", "--calibrated", tmp_path / "none"), "There is no file"),
         ((source.folder, "/proc/out", "--precision", "int8_blocks"), "can't be written"),
     ):
         done = call("quantize", *arguments)
@@ -79,9 +84,60 @@ def test_a_dry_run_says_sizes_and_does_nothing(tiny_artifact, tmp_path):
         assert "Nothing was done" in call(command, source, tmp_path / "out", "--dry-run").stdout
     assert list(tmp_path.iterdir()) == []
     assert "would be checked against" in call("check", source, "--dry-run").stdout
+    assert "too short for the measurement" in call("bench", source, "--dry-run").stderr
+    assert "can't be written" in call("export", source, "/proc/out", "--dry-run").stderr
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("years of work")
     assert "left alone" in call("export", source, tmp_path / "out", "--dry-run").stderr
+
+
+def test_what_is_not_an_export_is_never_replaced(tiny_artifact, tmp_path):
+    model, request = artifact_model(tiny_artifact("llama")[0]), Request(["int8_blocks"])
+    for content in ("{}", "{", '{"format": 2}'):
+        (tmp_path / "report.json").write_text(content)
+        with pytest.raises(UserError, match="left alone"):
+            export(model, tmp_path, request)
+        assert (tmp_path / "report.json").read_text() == content
+    out = export(model, tmp_path / "out", request).folder
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="holds other files too, such as notes"):
+        export(model, out, request)
+    assert (out / "notes.txt").read_text() == "mine"
+    done = call("calibrate", tiny_artifact("llama")[0].folder, out / "notes.txt")
+    assert done.returncode == 2 and "no calibration" in done.stderr
+    assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_a_link_is_followed(tiny_artifact, tmp_path):
+    model = artifact_model(tiny_artifact("llama")[0])
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    for _ in range(2):
+        export(model, tmp_path / "link", Request(["int8_blocks"]))
+        assert (tmp_path / "link").is_symlink() and Artifact(tmp_path / "target").precisions == ["int8_blocks"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "target"]
+
+
+def test_damaged_artifacts_and_those_of_another_version(tiny_artifact, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_artifact("llama")[0].folder, folder)
+    graph = folder / "onnx" / "model.onnx"
+    graph.write_bytes(b"\xff" * graph.stat().st_size)
+    with pytest.raises(UserError, match="is damaged"):
+        artifact_model(Artifact(folder))
+    report = json.loads((folder / "report.json").read_text())
+    (folder / "report.json").write_text(json.dumps({**report, "format": 99}))
+    with pytest.raises(UserError, match="another version"):
+        Artifact(folder)
+
+
+def test_a_configuration_that_does_not_fit_the_weights(tiny_folder, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder("llama")[0], folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "num_key_value_heads": 4}))
+    with pytest.raises(UserError, match=r"attention.key.weight has the shape \(32, 64\)"):
+        export(open_model(str(folder)), tmp_path / "out", Request(["fp32"]))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
