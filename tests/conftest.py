@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from compression.export import Request, export
+from compression.precisions import PRECISIONS
 from gpt_tasks.backbone.backbone import Backbone
 from gpt_tasks.backbone.prepare import prepare
 from gpt_tasks.backbone.weights import open_model
@@ -46,7 +47,7 @@ def tiny_artifact(tiny_folder, tmp_path_factory):
             folder, reference = tiny_folder(variant)
             out = tmp_path_factory.mktemp("exported") / variant
             made[variant] = (
-                export(open_model(str(folder)), out, Request(["fp32", "int8_blocks", "int8", "int4"])),
+                export(open_model(str(folder)), out, Request(list(PRECISIONS))),
                 reference,
             )
         return made[variant]

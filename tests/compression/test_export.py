@@ -12,6 +12,7 @@ from transformers import AutoTokenizer
 
 from compression.export import Request, export
 from compression.parity import greedy as write_greedily
+from compression.precisions import PRECISIONS
 from gpt_tasks.backbone.artifact import GRAPH_FILES, Artifact
 from gpt_tasks.backbone.ort_engine import OrtEngine
 from gpt_tasks.backbone.weights import open_model
@@ -38,15 +39,22 @@ def test_optimum_generates_the_reference_text_single_and_left_padded(variant, ti
     torch.testing.assert_close(model.generate(**single, **settings, pad_token_id=1)[0, -12:], expected[1, -12:])
 
 
-@pytest.mark.parametrize("precision", ["int8_blocks", "int8", "int4"])
-def test_optimum_runs_every_precision(precision, tiny_artifact):
+@pytest.mark.parametrize("precision", [name for name in PRECISIONS if name != "fp32"])
+def test_optimum_runs_every_precision_single_and_left_padded(precision, tiny_artifact):
     artifact, _ = tiny_artifact("llama")
-    prompt = artifact.load_tokenizer().encode("hello the")
-    expected = write_greedily(OrtEngine(artifact, precision), prompt, 10)
-    out = load_in_optimum(artifact, precision).generate(
-        torch.tensor([prompt]), max_new_tokens=10, min_new_tokens=10, do_sample=False, pad_token_id=1
-    )
-    assert out[0, len(prompt) :].tolist() == expected
+    tokenizer, model = artifact.load_tokenizer(), load_in_optimum(artifact, precision)
+    prompts = [tokenizer.encode(text) for text in ("hello the hello hello", "the hello")]
+    settings = {"max_new_tokens": 8, "min_new_tokens": 8, "do_sample": False, "pad_token_id": 1}
+    expected = [write_greedily(OrtEngine(artifact, precision), prompt, 8) for prompt in prompts]
+    for prompt, written in zip(prompts, expected, strict=True):
+        assert model.generate(torch.tensor([prompt]), **settings)[0, len(prompt) :].tolist() == written
+    longest = max(map(len, prompts))
+    padding = [longest - len(prompt) for prompt in prompts]
+    assert max(padding) > 0
+    ids = torch.tensor([[1] * pad + prompt for pad, prompt in zip(padding, prompts, strict=True)])
+    mask = (torch.arange(longest) >= torch.tensor(padding)[:, None]).long()
+    out = model.generate(ids, attention_mask=mask, **settings)
+    assert out[:, longest:].tolist() == expected
 
 
 def test_optimum_generates_the_default_models_text(default_artifact, default_backbone):
