@@ -157,10 +157,15 @@ def _awq(weight: np.ndarray, moments: Tensor, settings: BlockSettings) -> Tensor
     _, on_grid = _grids(weight, settings.symmetric)
     if on_grid.all():
         return torch.ones(weight.shape[1])  # scaled, the weights would lie on no grid any more
-    scales = awq_scales(
-        weight, moments, lambda scaled: round_to_nearest(scaled, plain_grid(scaled, settings.symmetric))
-    )
-    return torch.tensor(scales)
+
+    def quantize(scaled: np.ndarray) -> Blocks:
+        """In the best of the 4-bit ways."""
+        block_size = fitting_block_size(scaled.shape[1], 32)
+        if settings.symmetric:
+            return round_to_nearest(scaled, symmetric_grid(scaled, 4, block_size))
+        return round_to_nearest(scaled, affine_grid(scaled, 4, block_size, keep_source=False)[0])
+
+    return torch.tensor(awq_scales(weight, moments, quantize))
 
 
 def _moments(block: DecoderBlock, run: Run, joined: Mapping[str, tuple[str, ...]], begin: int) -> dict[str, Tensor]:

@@ -15,6 +15,11 @@ _INLINE_BYTES = 4096  # smaller tensors stay in the graph's file, where onnxrunt
 _ALIGNMENT = 4096  # a page: onnxruntime maps the data file into memory instead of copying it
 
 
+def bytes_in_file(nbytes: int) -> int:
+    """What a tensor takes, with the gap to the next one."""
+    return nbytes if nbytes < _INLINE_BYTES else -(-nbytes // _ALIGNMENT) * _ALIGNMENT
+
+
 class Graph:
     """An ONNX graph in the making.
 

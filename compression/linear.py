@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from compression.graph import Graph
+from compression.graph import Graph, bytes_in_file
 from compression.quantize_blocks import Blocks, Grid, round_to_nearest, stored_offsets, symmetric_grid
 from gpt_tasks.errors import UserError
 
@@ -143,12 +143,13 @@ def _with_offsets_as_columns(blocks: Blocks) -> Blocks:
 
 
 def stored_bytes(grid: Grid) -> int:
-    """Of a quantized matrix in the graph's file: codes, scales in fp16, zero points, offsets as further columns."""
+    """Of a quantized matrix in the graph's files: codes, scales in fp16, zero points, offsets as further columns."""
     rows, blocks = grid.scales.shape
     if grid.offsets is not None:
         blocks += -(-blocks // grid.block_size)
     zero_points = 0 if grid.symmetric else -(-blocks * grid.bits // 8)
-    return rows * (blocks * grid.block_size * grid.bits // 8 + 2 * blocks + zero_points)
+    in_a_row = (blocks * grid.block_size * grid.bits // 8, 2 * blocks, zero_points)
+    return sum(bytes_in_file(rows * nbytes) for nbytes in in_a_row)
 
 
 def _packed(codes: np.ndarray, bits: int) -> np.ndarray:

@@ -52,7 +52,7 @@ class MixedBlocks:
         return self._candidates.on_source_grid
 
     def choose(
-        self, mean_kl: float | None, size: int, head_bits: int
+        self, mean_kl: float | None, size: int, head_bits: int, strict: bool = True
     ) -> tuple[Mapping[str, np.ndarray], BlockInteger, Choice]:
         """The cheapest mix within a mean KL, or the best within a size.
 
@@ -60,13 +60,16 @@ class MixedBlocks:
             mean_kl: to fp32 on the calibration text; None: as good as the size allows
             size: bytes of all matrices and tables
             head_bits: of the embedding and the head
+            strict: refuse where even the smallest mix is larger than `size`, instead of taking it
 
         Raises:
-            UserError: the smallest mix is larger than `size`.
+            UserError: the smallest mix is larger, and `strict`.
         """
         tables, candidates = self._tables(head_bits), self._candidates.of
         room = size - sum(stored_bytes(table.grid) for table in tables.values())
         by_time, by_size = (_Order(candidates, price) for price in (lambda way: way.cost, lambda way: way.size))
+        if not strict:
+            room = max(room, by_size.smallest)
         if by_size.affordable(room) < 0:
             missing = (by_size.smallest - room) / 10**6
             raise UserError(

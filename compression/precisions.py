@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 INT8_BUDGETS = {"int8": 2.2, "int8_fastest": 3.3}
 """mean KL to fp32, as a multiple of what blocks everywhere cost"""
 DEFAULT_SETTINGS = BlockSettings()
-_INT4_BITS = 5.75
+_INT4_BITS = 5.7
 """a weight, at most: about what llama.cpp's Q4_1 takes for the default model, its 8-bit head included"""
 
 
@@ -111,7 +111,8 @@ def _int4(mean_kl: float, bits_per_weight: float, head_bits: int, on_source_grid
             size, limit = size_bytes(config, 32), settings.mean_kl  # as large as it takes
         else:
             size, limit = size_bytes(config, bits_per_weight), mean_kl
-        chosen = planning.mixed_blocks.choose(limit, size - fixed_bytes(config), head_bits)
+        strict = settings.size_mb is not None
+        chosen = planning.mixed_blocks.choose(limit, size - fixed_bytes(config), head_bits, strict)
         if settings.mean_kl is not None and chosen[2].mean_kl > settings.mean_kl:
             raise UserError(
                 f"With {head_bits} bits for the head, the best mix that is allowed has a mean KL of "

@@ -96,13 +96,16 @@ def asymmetric_grid(weight: np.ndarray, bits: int, block_size: int) -> Grid:
     return Grid(bits, block_size, scales, zero_points.astype(np.uint8))
 
 
-def affine_grid(weight: np.ndarray, bits: int, block_size: int) -> tuple[Grid, np.ndarray]:
+def affine_grid(weight: np.ndarray, bits: int, block_size: int, keep_source: bool = True) -> tuple[Grid, np.ndarray]:
     """From the smallest weight of the block on, what the zero point's rounding leaves over becoming the offset.
     Up to the largest weight, or with the step that the row's weights have already.
 
     A checkpoint that was quantized before (llama.cpp's Q4_0, Q4_1, Q4_K ...) has at most 2^bits values in a
     block, evenly spaced. Another grid would degrade it a second time. It is recognized row by row from the
     numbers, so that it does not matter which file, or which tensor of it, they came from.
+
+    Args:
+        keep_source: look for such a grid
 
     Returns:
         the grid, and bool [rows]: which rows lie on it
@@ -113,7 +116,7 @@ def affine_grid(weight: np.ndarray, bits: int, block_size: int) -> tuple[Grid, n
     above = (blocks - lowest[..., None]).reshape(-1, block_size)
     steps = (span / (2**bits - 1)).reshape(-1)
     found = steps == 0
-    for count in range(1, 2**bits):  # the coarsest grid first
+    for count in range(1, 2**bits) if keep_source else ():  # the coarsest grid first
         rest = np.flatnonzero(~found)
         step = span.reshape(-1)[rest] / np.float32(count)
         at = above[rest] / step[:, None]

@@ -3,8 +3,8 @@
 from gpt_tasks.transformer.config import DecoderConfig
 
 _SEQUENCE = 512
-_LAYER_NODES = 30_000
-"""bytes of a layer's nodes and what belongs to them"""
+_LAYER_NODES = 25_000
+"""bytes of a layer's nodes and small tensors"""
 
 
 def parameters(config: DecoderConfig) -> int:
@@ -16,10 +16,11 @@ def parameters(config: DecoderConfig) -> int:
 
 
 def fixed_bytes(config: DecoderConfig) -> int:
-    """What stays in fp32 in every precision: norms, positions, the graph itself."""
+    """What is not quantized, at the most: norms, positions, the matrices that sum up blocks, the graph itself."""
     width = config.head_size if config.positions == "rotary" else config.hidden_size
     norms = (2 * config.layers + 1) * config.hidden_size
-    return 4 * (config.context_length * width + norms) + config.layers * _LAYER_NODES
+    block_sums = sum(columns * (columns // 32 + 32) for columns in (config.hidden_size, config.feed_forward_size))
+    return 4 * (config.context_length * width + norms + block_sums) + config.layers * _LAYER_NODES
 
 
 def size_bytes(config: DecoderConfig, bits_per_weight: float) -> int:

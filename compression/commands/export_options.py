@@ -55,7 +55,7 @@ def add_export_options(parser: argparse.ArgumentParser, precisions: Sequence[str
         type=float,
         metavar="N",
         help="the files of int4, and those of int4_fast, may take so many MB (10^6 bytes): the best quality within "
-        "that (default: 5.75 bits a weight); with --mean-kl too, both limits hold",
+        "that (default: 5.7 bits a weight); with --mean-kl too, both limits hold",
     )
     parser.add_argument(
         "--mean-kl",

@@ -166,8 +166,12 @@ class TestInTheGraph:
         actual = onnxruntime.InferenceSession(tmp_path / "linear.onnx").run(None, {"x": x})[0]
         expected = x @ blocks.dequantize().T
         assert np.linalg.norm(actual - expected) / np.linalg.norm(expected) < 0.01  # x itself is rounded to 8 bits
-        size = sum(t.stat().st_size for t in tmp_path.iterdir())
-        assert stored_bytes(grid) <= size
+        with Graph(tmp_path / "stored.onnx") as graph:
+            BlockInteger(lambda *_: blocks).linear(graph, "layer", "x", weight, None)
+            graph.save({})
+        size = sum(path.stat().st_size for path in tmp_path.glob("stored*"))
+        if grid.offsets is None:  # else the matrix that sums up blocks is there too
+            assert abs(stored_bytes(grid) - size) < 5000
 
     @pytest.mark.parametrize("bits", [4, 8])
     @pytest.mark.parametrize("make", [symmetric_grid, asymmetric_grid])
