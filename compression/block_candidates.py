@@ -109,7 +109,7 @@ def find_candidates(
             ways = []
             for way, grid in grids.items():
                 exact = way == EIGHT or (way == OFFSETS and on_grid.all())
-                blocks = round_to_nearest(weight, grid) if exact else rounded(weight, grid, moments[name], settings)
+                blocks = round_to_nearest(weight, grid) if exact else quantized(weight, grid, moments[name], settings)
                 layers = _linear_layers(block, parts, blocks.dequantize())
                 with replaced(block, layers):
                     error = relative_change(output, run(_COMPARED_SEQUENCES))
@@ -129,7 +129,7 @@ def find_candidates(
     )
 
 
-def rounded(weight: np.ndarray, grid: Grid, moments: Tensor, settings: BlockSettings) -> Blocks:
+def quantized(weight: np.ndarray, grid: Grid, moments: Tensor, settings: BlockSettings) -> Blocks:
     """Rounded to a grid as the settings say."""
     return gptq(weight, moments, grid) if "gptq" in settings.method else round_to_nearest(weight, grid)
 
@@ -154,13 +154,12 @@ def _grids(weight: np.ndarray, symmetric: bool) -> tuple[dict[str, Grid], np.nda
 
 
 def _awq(weight: np.ndarray, moments: Tensor, settings: BlockSettings) -> Tensor:
-    _, on_grid = _grids(weight, settings.symmetric)
-    if on_grid.all():
+    block_size = fitting_block_size(weight.shape[1], 32)
+    if not settings.symmetric and affine_grid(weight, 4, block_size)[1].all():
         return torch.ones(weight.shape[1])  # scaled, the weights would lie on no grid any more
 
     def quantize(scaled: np.ndarray) -> Blocks:
         """In the best of the 4-bit ways."""
-        block_size = fitting_block_size(scaled.shape[1], 32)
         if settings.symmetric:
             return round_to_nearest(scaled, symmetric_grid(scaled, 4, block_size))
         return round_to_nearest(scaled, affine_grid(scaled, 4, block_size, keep_source=False)[0])

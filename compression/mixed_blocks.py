@@ -9,12 +9,11 @@ from functools import cached_property
 
 import numpy as np
 
-from compression.block_candidates import Candidate, Candidates, find_candidates, plain_grid, rounded
+from compression.block_candidates import Candidate, Candidates, find_candidates, plain_grid, quantized
 from compression.block_settings import BlockSettings
 from compression.calibration import calibration_ids, held_out
 from compression.choice import Choice
-from compression.linear import BlockInteger, stored_bytes
-from compression.linear import rounded as rounded_to_nearest
+from compression.linear import BlockInteger, rounded, stored_bytes
 from compression.quantize_blocks import Blocks
 from compression.scratch import scratch
 from gpt_tasks.backbone.tokenizer import Tokenizer
@@ -22,7 +21,7 @@ from gpt_tasks.backbone.weights import Model
 from gpt_tasks.errors import UserError
 
 _TABLES = ("embedding", "head")
-_EIGHT_BITS = rounded_to_nearest(8, block_size=64, head_block_size=32)
+_EIGHT_BITS = rounded(8, block_size=64, head_block_size=32)
 
 
 class MixedBlocks:
@@ -111,7 +110,7 @@ class MixedBlocks:
         grid = plain_grid(tables[head], self._settings.symmetric)
         return {
             **{name: _EIGHT_BITS(name, tables[name]) for name in looked_up},
-            head: rounded(tables[head], grid, self._candidates.head_moments, self._settings),
+            head: quantized(tables[head], grid, self._candidates.head_moments, self._settings),
         }
 
 

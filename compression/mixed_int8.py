@@ -6,6 +6,7 @@ sensitive matrices, for their size, go into blocks, as few as the budget allows.
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from math import prod
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from compression.scratch import scratch
 from compression.smooth_quant import smooth_quant_scales
 from gpt_tasks.backbone.tokenizer import Tokenizer
 from gpt_tasks.backbone.weights import Model
+from gpt_tasks.transformer.shapes import tensor_shape
 
 IN_BLOCKS = rounded(bits=8, block_size=64, head_block_size=32)
 """Blocks of 64 are faster than of 32 and as good; the head keeps 32, on which the default model's embedding
@@ -100,9 +102,7 @@ class MixedInt8:
         """Weights in each joined matrix: what its speed goes by."""
         config = self._model.config
         return {
-            f"blocks.{layer}.{name}": sum(
-                int(np.prod(self._model.weights[f"blocks.{layer}.{part}.weight"].shape)) for part in parts
-            )
+            f"blocks.{layer}.{name}": sum(prod(tensor_shape(config, f"blocks.{layer}.{part}.weight")) for part in parts)
             for layer in range(config.layers)
             for name, parts in joined_matrices(config).items()
         }

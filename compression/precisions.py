@@ -102,7 +102,9 @@ def _mixed_int8(budget: float) -> Callable[[Planning], Plan]:
     return lambda planning: Plan(*planning.mixed_int8.choose(budget))
 
 
-def _int4(mean_kl: float, bits_per_weight: float, head_bits: int, on_source_grid: float | None) -> Callable:
+def _int4(
+    mean_kl: float, bits_per_weight: float, head_bits: int, on_source_grid: float | None
+) -> Callable[[Planning], Plan]:
     def plan(planning: Planning) -> Plan:
         settings, config = planning.settings, planning.model.config
         if settings.size_mb is not None:

@@ -229,6 +229,10 @@ class TestInt4:
         blocks = MixedBlocks(*tiny, default_calibration_text(), BlockSettings(method, symmetric))
         choice = blocks.choose(None, 10**9, head_bits=8)[2]
         assert choice.mean_kl < 0.01  # unlimited, nearly all is in 8 bits
+        in_four_bits = [errors["4 bits/32"] for errors in choice.errors.values()]
+        in_eight_bits = [errors["8 bits/64"] for errors in choice.errors.values()]
+        assert sum(in_eight_bits) < 0.02 * sum(in_four_bits)
+        assert max(in_four_bits) < 0.05, in_four_bits
 
     def test_a_budget_is_kept_and_used(self, tiny):
         blocks = MixedBlocks(*tiny, default_calibration_text(), BlockSettings())
