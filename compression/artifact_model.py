@@ -11,8 +11,8 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, numpy_helper
 from onnx.external_data_helper import load_external_data_for_tensor
 
-from compression.joined_matrices import joined_matrices
 from gpt_tasks.backbone.artifact import REPORT_NAME, Artifact
+from gpt_tasks.backbone.joined_matrices import joined_matrices
 from gpt_tasks.backbone.json_files import read_json
 from gpt_tasks.backbone.weights import Model, copy_tokenizer, open_model, read_model_config
 from gpt_tasks.errors import UserError

@@ -24,7 +24,6 @@ from compression.calibration import (
     watching,
 )
 from compression.gptq import gptq
-from compression.joined_matrices import joined_matrices, norm_readers
 from compression.linear import fitting_block_size, stored_bytes
 from compression.quantize_blocks import (
     Blocks,
@@ -35,6 +34,7 @@ from compression.quantize_blocks import (
     symmetric_grid,
 )
 from compression.scaled_channels import ScaledChannels
+from gpt_tasks.backbone.joined_matrices import joined_matrices, norm_readers
 from gpt_tasks.backbone.torch_engine import load_decoder
 from gpt_tasks.backbone.weights import Model
 from gpt_tasks.transformer.block import DecoderBlock

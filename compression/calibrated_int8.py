@@ -4,9 +4,8 @@ A safetensors file: SmoothQuant's scales as tensors, and in the metadata which m
 budget, and which weights it was made for.
 """
 
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from compression.choice import Choice
 from compression.linear import NumberFormat
 from compression.mixed_int8 import MixedInt8, mixed
 from compression.scaled_channels import ScaledChannels
-from gpt_tasks.backbone.weights import Model
+from gpt_tasks.backbone.weights import Model, fingerprint
 from gpt_tasks.errors import UserError
 
 
@@ -74,11 +73,3 @@ def calibration_bytes(calibrated: MixedInt8, budgets: Sequence[float], model: Mo
     choices = {str(budget): asdict(calibrated.choose(budget)[2]) for budget in budgets}
     metadata = {"choices": json.dumps(choices), "weights": fingerprint(model.weights), "model": model.name}
     return save(dict(calibrated.scales), metadata)
-
-
-def fingerprint(weights: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 of the norms: small, and no two trainings share them."""
-    digest = hashlib.sha256()
-    for name in sorted(name for name in weights if "norm" in name):
-        digest.update(np.ascontiguousarray(weights[name]).tobytes())
-    return digest.hexdigest()

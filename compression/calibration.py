@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compression.joined_matrices import joined_matrices
 from compression.smooth_quant import OUTLIER_ROWS, channel_maxima
+from gpt_tasks.backbone.joined_matrices import joined_matrices
 from gpt_tasks.backbone.tokenizer import Tokenizer
 from gpt_tasks.errors import UserError
 from gpt_tasks.transformer.block import DecoderBlock

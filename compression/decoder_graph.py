@@ -45,10 +45,12 @@ def build_decoder_graph(
     Args:
         done: called after every layer, and after the embedding and the head
     """
-    _DecoderGraph(graph, weights, number_format).build(done)
+    DecoderGraph(graph, weights, number_format).build(done)
 
 
-class _DecoderGraph:
+class DecoderGraph:
+    """The decoder's parts as nodes; `build` puts them together."""
+
     def __init__(self, graph: Graph, weights: DecoderWeights, number_format: NumberFormat) -> None:
         self.graph = graph
         self.weights = weights
@@ -59,25 +61,10 @@ class _DecoderGraph:
         graph, config = self.graph, self.config
         ids = graph.input("input_ids", TensorProto.INT64, ["batch_size", "sequence_length"])
         mask = graph.input("attention_mask", TensorProto.INT64, ["batch_size", "total_sequence_length"])
-        self.position_ids = graph.input("position_ids", TensorProto.INT64, ["batch_size", "sequence_length"])
+        position_ids = graph.input("position_ids", TensorProto.INT64, ["batch_size", "sequence_length"])
         self._lengths_and_bias(ids, mask)
-        if config.positions == "rotary":
-            self._rotary_tables()
-
+        x = self._layers(ids, position_ids, done)[-1]
         embedding = self.weights["embedding.weight"]
-        residual = self.format.embedding(graph, "embedding", ids, embedding)
-        if config.positions != "rotary":
-            table = graph.tensor("position_embedding.weight", self.weights["position_embedding.weight"])
-            positions = graph.node("Gather", [table, self.position_ids], "position_embedding.rows")
-            residual = graph.node("Add", [residual, positions], "embedding.sum")
-        done()
-
-        x = self._norm("blocks.0.attention_norm", residual)
-        for layer in range(config.layers):
-            x, residual = self._block(layer, x, residual)
-            done()
-
-        # x is normed by final_norm here: the last block's feed-forward was followed by it.
         first = graph.overridable(FIRST_LOGIT, np.array([0], np.int64))
         end = graph.tensor("end", np.array([np.iinfo(np.int64).max]))
         axis = graph.tensor("sequence_axis", np.array([1], np.int64))
@@ -92,6 +79,31 @@ class _DecoderGraph:
             for kind in ("key", "value"):
                 graph.output(f"present.{layer}.{kind}", TensorProto.FLOAT, self._cache_shape("total_sequence_length"))
         done()
+
+    def _layers(self, ids: str, position_ids: str, done: Callable[[], None]) -> list[str]:
+        """From ids to hidden states. Returns what each layer leaves in the residual stream, and last of all
+        the hidden states after the final norm.
+
+        Args:
+            position_ids: read by models with learned positions only
+        """
+        graph, config = self.graph, self.config
+        if config.positions == "rotary":
+            self._rotary_tables()
+        residual = self.format.embedding(graph, "embedding", ids, self.weights["embedding.weight"])
+        if config.positions != "rotary":
+            table = graph.tensor("position_embedding.weight", self.weights["position_embedding.weight"])
+            positions = graph.node("Gather", [table, position_ids], "position_embedding.rows")
+            residual = graph.node("Add", [residual, positions], "embedding.sum")
+        done()
+        x = self._norm("blocks.0.attention_norm", residual)
+        outputs = []
+        for layer in range(config.layers):
+            x, residual = self._block(layer, x, residual)
+            outputs.append(residual)
+            done()
+        # x is normed by final_norm here: the last block's feed-forward was followed by it.
+        return [*outputs, x]
 
     def _cache_shape(self, length: str) -> list[int | str]:
         return ["batch_size", self.config.key_value_heads, length, self.config.head_size]
@@ -165,10 +177,7 @@ class _DecoderGraph:
     def _attention(self, layer: int, x: str) -> str:
         graph, config, name = self.graph, self.config, f"blocks.{layer}.attention"
         packed = self._joined(name, "query_key_value", ("query", "key", "value"), x)
-        past = [
-            graph.input(f"past_key_values.{layer}.{kind}", TensorProto.FLOAT, self._cache_shape("past_sequence_length"))
-            for kind in ("key", "value")
-        ]
+        past = self._past(layer)
         rotary = config.positions == "rotary"
         tables = self.rotary_tables if rotary else ["", ""]
         gathered, *_ = graph.fused(
@@ -182,6 +191,13 @@ class _DecoderGraph:
             local_window_size=config.attention_window or -1,
         )
         return self._linear(f"{name}.output", gathered)
+
+    def _past(self, layer: int) -> list[str]:
+        """Keys and values of the tokens read before."""
+        shape = self._cache_shape("past_sequence_length")
+        return [
+            self.graph.input(f"past_key_values.{layer}.{kind}", TensorProto.FLOAT, shape) for kind in ("key", "value")
+        ]
 
     def _feed_forward(self, name: str, x: str) -> str:
         graph = self.graph

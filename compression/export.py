@@ -6,10 +6,13 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from safetensors.numpy import save
+
 from compression.block_settings import BlockSettings
 from compression.calibration_text import default_calibration_text
 from compression.check import check_export
 from compression.decoder_graph import build_decoder_graph
+from compression.encoder_graph import build_encoder_graph
 from compression.genai_config import genai_config
 from compression.graph import Graph
 from compression.model_card import model_card
@@ -20,14 +23,16 @@ from gpt_tasks.backbone.artifact import (
     GRAPH_FILES,
     REPORT_NAME,
     Artifact,
+    encoder_file,
     end_ids,
     preferred_precision,
     read_report,
+    scales_file,
     sha256,
 )
 from gpt_tasks.backbone.json_files import write_json
 from gpt_tasks.backbone.tokenizer import Tokenizer
-from gpt_tasks.backbone.weights import Model
+from gpt_tasks.backbone.weights import Model, fingerprint
 from gpt_tasks.errors import UserError
 from gpt_tasks.home import require_free_space, whole_folder
 from gpt_tasks.progress import Progress, Report, silent
@@ -86,6 +91,7 @@ def export(
             "format": FORMAT,
             "model": model.name,
             "source": model.source,
+            "fingerprint": fingerprint(model.weights),
             "precisions": {name: _write_precision(planning, name, folder, report) for name in request.precisions},
             "versions": {
                 "python": platform.python_version(),
@@ -123,7 +129,7 @@ def _planning(model: Model, tokenizer: Tokenizer, request: Request, report: Repo
 def _write_precision(planning: Planning, precision: str, folder: Path, report: Report) -> dict:
     """Writes the graph and returns its entry in the report."""
     plan = PRECISIONS[precision].plan(planning)
-    steps, done = planning.model.config.layers + 2, 0
+    steps, done = 2 * planning.model.config.layers + 3, 0
 
     def step() -> None:
         nonlocal done
@@ -131,9 +137,18 @@ def _write_precision(planning: Planning, precision: str, folder: Path, report: R
         report(Progress("exporting", done, steps, "layers", precision))
 
     path = folder / GRAPH_FILES[precision]
+    metadata = {"precision": precision, "model": planning.model.name}
+    encoder = folder / encoder_file(precision)
     with Graph(path) as graph:
         build_decoder_graph(graph, plan.weights, plan.number_format, step)
-        graph.save({"precision": precision, "model": planning.model.name})
+        graph.save(metadata)
+        with Graph(encoder, shared=graph) as encoder_graph:
+            build_encoder_graph(encoder_graph, plan.weights, plan.number_format, step)
+            encoder_graph.save(metadata)
+    scales = getattr(plan.weights, "scales", {})
+    if scales:
+        # Not save_file, which would let nobody else read it.
+        (folder / scales_file(encoder_file(precision))).write_bytes(save(dict(scales)))
     entry = {
         "file": GRAPH_FILES[precision],
         "description": PRECISIONS[precision].description,

@@ -27,10 +27,15 @@ class Graph:
     that only one of them is in memory at a time.
 
     Use it as a context manager; `save` writes the graph itself.
+
+    Args:
+        shared: a graph in the same folder, whose tensors are used where this one's have the same name: they are
+            stored once for both
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, shared: "Graph | None" = None) -> None:
         self.path = path
+        self._shared = {} if shared is None else shared._initializers
         self._data_path = path.with_name(f"{path.name}_data")
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: dict[str, TensorProto] = {}
@@ -43,6 +48,8 @@ class Graph:
 
     def __exit__(self, *exception: object) -> None:
         self._data.close()
+        if self._data_path.stat().st_size == 0:
+            self._data_path.unlink()
 
     def input(self, name: str, dtype: int, shape: Sequence[int | str]) -> str:
         """An input of the graph; a string in the shape is a dimension that is known at run time."""
@@ -55,7 +62,9 @@ class Graph:
     def tensor(self, name: str, values: np.ndarray) -> str:
         """A constant of the graph. The same name again must mean the same tensor, which is stored once."""
         if name not in self._initializers:
-            if values.nbytes < _INLINE_BYTES:
+            if name in self._shared:
+                self._initializers[name] = self._shared[name]
+            elif values.nbytes < _INLINE_BYTES:
                 self._initializers[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
             else:
                 self._initializers[name] = self._external(name, values)
@@ -68,9 +77,13 @@ class Graph:
             self.node("Cast", [name], f"{name}.float", to=TensorProto.FLOAT)
         return f"{name}.float"
 
-    def overridable(self, name: str, default: np.ndarray) -> str:
-        """An input with a default: onnxruntime lists it apart from the inputs, so other loaders don't see it."""
-        self.input(name, helper.np_dtype_to_tensor_dtype(default.dtype), default.shape)
+    def overridable(self, name: str, default: np.ndarray, shape: Sequence[int | str] | None = None) -> str:
+        """An input with a default: onnxruntime lists it apart from the inputs, so other loaders don't see it.
+
+        Args:
+            shape: what may be fed, where that is more than the default's
+        """
+        self.input(name, helper.np_dtype_to_tensor_dtype(default.dtype), default.shape if shape is None else shape)
         return self.tensor(name, default)
 
     def node(

@@ -11,12 +11,12 @@ from math import prod
 import numpy as np
 
 from compression.choice import Choice
-from compression.joined_matrices import joined_matrices
 from compression.linear import BlockInteger, NumberFormat, rounded
 from compression.linear_per_token import MixedInteger
 from compression.scaled_channels import ScaledChannels
 from compression.scratch import scratch
 from compression.smooth_quant import smooth_quant_scales
+from gpt_tasks.backbone.joined_matrices import joined_matrices
 from gpt_tasks.backbone.tokenizer import Tokenizer
 from gpt_tasks.backbone.weights import Model
 from gpt_tasks.transformer.shapes import tensor_shape

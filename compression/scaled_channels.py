@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from compression.joined_matrices import norm_readers
+from gpt_tasks.backbone.joined_matrices import norm_readers
 from gpt_tasks.transformer.config import DecoderConfig
 
 
@@ -25,6 +25,7 @@ class ScaledChannels(Mapping[str, np.ndarray]):
         self, weights: Mapping[str, np.ndarray], config: DecoderConfig, scales: Mapping[str, np.ndarray]
     ) -> None:
         self.config = config
+        self.scales = scales
         self._weights = weights
         self._columns: dict[str, np.ndarray] = {}  # weight -> factor of its input channels
         self._norms: dict[str, np.ndarray] = {}  # a norm's weight or bias -> its divisor

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from compression.joined_matrices import norm_readers
+from gpt_tasks.backbone.joined_matrices import norm_readers
 from gpt_tasks.transformer.config import DecoderConfig
 
 OUTLIER_ROWS = 10

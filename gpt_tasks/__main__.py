@@ -5,9 +5,15 @@ import signal
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports below ends quietly; `run` handles it later
 
 from gpt_tasks.command_line import run
-from gpt_tasks.commands import generate, prepare
+from gpt_tasks.commands import classify, evaluate, generate, prepare, train
 
-COMMANDS = {"prepare": prepare, "generate": generate}
+COMMANDS = {
+    "prepare": prepare,
+    "generate": generate,
+    "classify": classify,
+    "evaluate": evaluate,
+    "train": train,
+}
 
 if __name__ == "__main__":
     run("gpt_tasks", "NLP tasks on one small shared GPT.", COMMANDS)

@@ -4,7 +4,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-Stage = Literal["waiting", "downloading", "verifying", "exporting", "loading", "reading", "calibrating", "checking"]
+Stage = Literal[
+    "waiting",
+    "downloading",
+    "verifying",
+    "exporting",
+    "loading",
+    "reading",
+    "calibrating",
+    "checking",
+    "training",
+    "classifying",
+]
 
 
 @dataclass(frozen=True)

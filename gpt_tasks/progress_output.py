@@ -20,6 +20,8 @@ _LABELS = {
     "reading": "Reading the prompt",
     "calibrating": "Calibrating",
     "checking": "Checking",
+    "training": "Training",
+    "classifying": "Classifying",
 }
 
 

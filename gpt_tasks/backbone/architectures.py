@@ -209,3 +209,22 @@ def read_config(config: Mapping) -> DecoderConfig:
         raise UserError(f"config.json has no {missing.args[0]!r}, which a {family.name} model needs.") from missing
     except (ValueError, TypeError) as error:
         raise UserError(f"config.json doesn't describe a model that can exist: {error}.") from error
+
+
+def adapter_modules(config: Mapping) -> dict[str, tuple[str, ...]]:
+    """The linear layers that an adapter may correct: their name in the transformers model -> our layers.
+
+    GPT-2's `c_attn` is three of ours, which share the adapter's A; everywhere else it is one for one.
+
+    Args:
+        config: a Hugging Face config.json
+
+    Raises:
+        UserError: see `read_config`.
+    """
+    modules: dict[str, tuple[str, ...]] = {}
+    for name, source in family_of(config).sources(read_config(config)).items():
+        if name.startswith("blocks.") and name.endswith(".weight") and "norm" not in name:
+            theirs = source.name.removesuffix(".weight")
+            modules[theirs] = (*modules.get(theirs, ()), name.removesuffix(".weight"))
+    return modules

@@ -4,6 +4,8 @@ config.json  generation_config.json  genai_config.json  tokenizer.json  tokenize
 README.md                       a model card
 report.json                     what was exported, from what, with which versions; every file with its SHA-256
 onnx/<precision's file>.onnx    the graph, and its weights beside it in <file>.onnx_data
+onnx/encoder*.onnx              the same layers as an encoder (`encoder_interface`), over the same weights; where
+                                channels were scaled, their scales beside it in <file>.scales.safetensors
 """
 
 import hashlib
@@ -19,7 +21,7 @@ from gpt_tasks.errors import UserError
 from gpt_tasks.transformer.config import DecoderConfig
 
 REPORT_NAME = "report.json"
-FORMAT = 2
+FORMAT = 3
 """Counts up when the exporter's output changes so that cached folders must be made again."""
 GRAPH_FILES = {
     "fp32": "onnx/model.onnx",
@@ -30,6 +32,16 @@ GRAPH_FILES = {
     "int4_fast": "onnx/model_q4_fast.onnx",
 }
 """Precision -> file; the names are those that transformers.js looks for by its `dtype`."""
+
+
+def encoder_file(precision: str) -> str:
+    """The encoding graph's file."""
+    return GRAPH_FILES[precision].replace("/model", "/encoder")
+
+
+def scales_file(encoder: str) -> str:
+    return f"{encoder.removesuffix('.onnx')}.scales.safetensors"
+
 
 _PREFERENCE = ("int8", "int8_fastest", "int8_blocks", "int4", "int4_fast", "fp32")
 
@@ -85,9 +97,23 @@ class Artifact:
             raise UserError(f"{self.folder} has no precision {precision!r}; it has: {', '.join(self.precisions)}.")
         return self.folder / self.report["precisions"][precision]["file"]
 
+    def encoder_path(self, precision: str) -> Path:
+        """The encoding graph; see `graph_path`."""
+        self.graph_path(precision)
+        return self.folder / encoder_file(precision)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the weights that were exported, whatever their precision (see `weights.fingerprint`)."""
+        return self.report["fingerprint"]
+
+    @cached_property
+    def hugging_face_config(self) -> dict:
+        return read_json(self.folder / "config.json")
+
     @cached_property
     def config(self) -> DecoderConfig:
-        return read_config(read_json(self.folder / "config.json"))
+        return read_config(self.hugging_face_config)
 
     @cached_property
     def end_ids(self) -> frozenset[int]:

@@ -1,5 +1,6 @@
 """Weights of a GPT from wherever they are: the default model, a local folder, a hub."""
 
+import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -79,6 +80,14 @@ class DecoderWeights(Mapping[str, np.ndarray]):
 
     def __len__(self) -> int:
         return len(self._sources)
+
+
+def fingerprint(weights: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of the norms: small, and no two trainings share them."""
+    digest = hashlib.sha256()
+    for name in sorted(name for name in weights if "norm" in name):
+        digest.update(np.ascontiguousarray(weights[name]).tobytes())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -64,34 +64,67 @@ class Decoder(nn.Module):
         Raises:
             ValueError: more tokens than the context or the cache holds.
         """
+        attentions: list[Tensor] | None = [] if return_attentions else None
+        hidden = self.encode(input_ids, attention_mask, position_ids, cache, attentions=attentions)
+        logits = self.head(hidden)  # [batch, sequence, vocabulary]
+        return DecoderOutput(logits, hidden, None if attentions is None else tuple(attentions))
+
+    def encode(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+        *,
+        causal: bool = True,
+        soft_prompt: Tensor | None = None,
+        attentions: list[Tensor] | None = None,
+        layer_outputs: list[Tensor] | None = None,
+    ) -> Tensor:
+        """The hidden states after the last norm, without the head: [batch, sequence, hidden].
+
+        Args:
+            causal: False lets every token see all others, as in an encoder (not with a cache)
+            soft_prompt: [batch, prompt, hidden], read as if it were the embeddings of tokens that stand before
+                the text. The result has them too, and the mask and the positions count them.
+            attentions: gets every layer's attention weights
+            layer_outputs: gets every layer's output, not normed, each [batch, sequence, hidden]
+
+        Raises:
+            ValueError: more tokens than the context or the cache holds.
+        """
+        x = self.embedding(input_ids)  # [batch, sequence, hidden]
+        if soft_prompt is not None:
+            x = torch.cat([soft_prompt.to(x.dtype), x], dim=1)  # [batch, prompt + sequence, hidden]
         past = cache.length if cache is not None else 0
-        sequence, keys = input_ids.shape[1], past + input_ids.shape[1]
+        sequence, keys = x.shape[1], past + x.shape[1]
         if keys > self.config.context_length:
             raise ValueError(f"{keys} tokens don't fit the context of {self.config.context_length}")
-        mask = causal_mask(sequence, keys, self.config.attention_window, input_ids.device)  # [sequence, keys]
+        if causal:
+            mask = causal_mask(sequence, keys, self.config.attention_window, x.device)  # [sequence, keys]
+        else:
+            mask = torch.ones(sequence, keys, dtype=torch.bool, device=x.device)
         if attention_mask is not None:
             mask = mask & padding_mask(attention_mask)  # [batch, 1, sequence, keys]
         if position_ids is None:
-            position_ids = self._count_positions(input_ids, attention_mask, past)
+            position_ids = self._count_positions(x, attention_mask, past)
 
-        x = self.embedding(input_ids)  # [batch, sequence, hidden]
         if self.position_embedding is not None:
             x = x + self.position_embedding(position_ids)
-        attentions = []
         for layer, block in enumerate(self.blocks):
             x, weights = block(x, position_ids, mask, self.rotary, cache, layer)
-            if return_attentions:
+            if attentions is not None:
                 attentions.append(weights)
+            if layer_outputs is not None:
+                layer_outputs.append(x)
         if cache is not None:
             cache.advance(sequence)
-        hidden = self.final_norm(x)  # [batch, sequence, hidden]
-        logits = self.head(hidden)  # [batch, sequence, vocabulary]
-        return DecoderOutput(logits, hidden, tuple(attentions) if return_attentions else None)
+        return self.final_norm(x)
 
     @staticmethod
-    def _count_positions(input_ids: Tensor, attention_mask: Tensor | None, past: int) -> Tensor:
+    def _count_positions(x: Tensor, attention_mask: Tensor | None, past: int) -> Tensor:
         """The first real token of each row is position 0: [batch, sequence]"""
-        batch, sequence = input_ids.shape
+        batch, sequence, _ = x.shape
         if attention_mask is None:
-            return torch.arange(past, past + sequence, device=input_ids.device).expand(batch, sequence)
+            return torch.arange(past, past + sequence, device=x.device).expand(batch, sequence)
         return (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)[:, past:]

@@ -19,7 +19,6 @@ from compression.calibration_text import default_calibration_text
 from compression.check import check_precision, default_text
 from compression.export import Request, export
 from compression.graph import Graph
-from compression.joined_matrices import joined_matrices
 from compression.linear import BlockInteger, rounded
 from compression.linear_per_token import PerTokenInteger
 from compression.mixed_int8 import MixedInt8
@@ -27,6 +26,7 @@ from compression.precisions import INT8_BUDGETS, PRECISIONS
 from compression.scaled_channels import ScaledChannels
 from compression.smooth_quant import channel_maxima, smooth_quant_scales, smoothing_scales
 from gpt_tasks.backbone.artifact import Artifact
+from gpt_tasks.backbone.joined_matrices import joined_matrices
 from gpt_tasks.backbone.torch_engine import load_decoder
 from gpt_tasks.backbone.weights import open_model
 from gpt_tasks.errors import UserError

@@ -1,0 +1,36 @@
+"""What `classify` and `evaluate` share: which task, on which model."""
+
+import argparse
+from pathlib import Path
+
+from gpt_tasks.backbone.artifact import Artifact, preferred_precision
+from gpt_tasks.backbone.backbone import named_artifact
+from gpt_tasks.backbone.encoder_engine import EncoderEngine
+from gpt_tasks.backbone.prepare import prepare
+from gpt_tasks.progress import Report
+from gpt_tasks.tasks.classification import TextClassifier
+from gpt_tasks.tasks.trained_task import CLASSIFICATION, load_task, shipped_task
+from gpt_tasks.tasks.windows import WindowReader
+
+
+def add_task_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--task", required=True, metavar="TASK", help=f"{', '.join(CLASSIFICATION)}, or the folder of a trained task"
+    )
+    parser.add_argument("--model", metavar="ARTIFACT", help="an exported model (default: the default model)")
+    parser.add_argument("--precision", help="one of the model's (default: int8)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--progress", choices=["bar", "json", "none"], default="bar")
+
+
+def make_classifier(arguments: argparse.Namespace, report: Report) -> TextClassifier:
+    """
+    Raises:
+        UserError: no such task or model, or two that don't belong together.
+    """
+    artifact = Artifact(Path(arguments.model).expanduser()) if arguments.model else named_artifact() or prepare(report)
+    name = arguments.task
+    # A task's own name comes before a folder that happens to be called so.
+    task = shipped_task(name, artifact) if name in CLASSIFICATION else load_task(Path(name).expanduser(), artifact)
+    engine = EncoderEngine(artifact, arguments.precision or preferred_precision(artifact.precisions))
+    return TextClassifier(engine, WindowReader.of(artifact, artifact.load_tokenizer()), task)

@@ -1,0 +1,76 @@
+"""Classify one text or many.
+
+python -m gpt_tasks classify --task sentiment --text "What a lovely day."
+python -m gpt_tasks classify --task intent --file questions.csv --json
+cat lines.txt | python -m gpt_tasks classify --task news_topic -
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from gpt_tasks.commands.classification_options import add_task_arguments, make_classifier
+from gpt_tasks.errors import UserError
+from gpt_tasks.progress import Progress
+from gpt_tasks.progress_output import make_reporter
+from gpt_tasks.tasks.classification import Classified, TextClassifier, require_texts
+from gpt_tasks.tasks.text_files import parse_texts, read_text_file
+
+SUMMARY = "classify texts: sentiment, news topic, intent, or a task of your own"
+_SHOWN = 3  # labels of a text on a terminal
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_task_arguments(parser)
+    parser.add_argument("--text", help="a text")
+    parser.add_argument("--file", type=Path, help="many: .csv or .jsonl with 'text', or one a line")
+    parser.add_argument("stdin", nargs="?", choices=["-"], help="read texts from standard input, one a line")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    texts = _texts(arguments)
+    require_texts(texts)
+    with make_reporter(arguments.progress if len(texts) > 1 else "none") as report:
+        classifier = make_classifier(arguments, report)
+        results = classifier.classify(texts, lambda count: report(Progress("classifying", count, len(texts), "texts")))
+    for text, result in zip(texts, results, strict=True):
+        if arguments.json:
+            sys.stdout.write(json.dumps(_record(text, result, classifier), ensure_ascii=False) + "\n")
+        else:
+            sys.stdout.write(_line(text, result) + "\n")
+
+
+def _texts(arguments: argparse.Namespace) -> list[str]:
+    given = [arguments.text is not None, arguments.file is not None, arguments.stdin is not None]
+    if sum(given) != 1:
+        raise UserError("Give one of: --text TEXT, --file FILE, or - for standard input.")
+    if arguments.text is not None:
+        return [arguments.text]
+    if arguments.file is not None:
+        return [row.text for row in read_text_file(arguments.file)]
+    return [row.text for row in parse_texts(sys.stdin.buffer.read(), "standard input")]
+
+
+def _record(text: str, result: Classified, classifier: TextClassifier) -> dict:
+    record = {"text": text, "label": result.label, "probability": result.confidence}
+    if classifier.task.out_of_scope is not None:
+        record["out_of_scope"] = result.out_of_scope
+        record["domain"] = classifier.task.domain_of(result.label)
+    return {
+        **record,
+        "tokens": result.tokens,
+        "windows": result.windows,
+        "probabilities": dict(sorted(result.probabilities.items(), key=lambda item: -item[1])),
+    }
+
+
+def _line(text: str, result: Classified) -> str:
+    short = " ".join(text.split())
+    short = short if len(short) <= 60 else f"{short[:59]}…"
+    others = sorted((item for item in result.probabilities.items() if item[0] != result.label), key=lambda i: -i[1])
+    rest = ", ".join(f"{name} {100 * p:.1f} %" for name, p in others[: _SHOWN - 1])
+    long = f"  [{result.tokens} tokens, read in {result.windows} windows]" if result.windows > 1 else ""
+    if result.out_of_scope:
+        return f"out of scope  (nearest: {rest}){long}  {short}"
+    return f"{result.label}  {100 * result.confidence:.1f} %  ({rest}){long}  {short}"

@@ -1,0 +1,79 @@
+"""Train a classification task on the backbone, from a folder with train.jsonl and dev.jsonl.
+
+Each line of these files is an object with "text" and "label". A label "oos" means that no other one fits; a
+domains.json beside them may say which labels belong together.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from gpt_tasks.backbone.weights import DEFAULT, open_model
+from gpt_tasks.errors import UserError
+from gpt_tasks.progress_output import make_reporter
+
+SUMMARY = "train a classification task: LoRA, full, head only, soft prompt or prefix"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--task", required=True, help="its name, such as sentiment")
+    parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="has train.jsonl and dev.jsonl")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the new task's folder")
+    parser.add_argument("--model", default=DEFAULT, help="a model's folder or hub id (default: the default model)")
+    parser.add_argument("--method", choices=["lora", "full", "head", "soft_prompt", "prefix"], default="lora")
+    parser.add_argument("--pooling", choices=["attention", "mean", "last"], default="attention")
+    parser.add_argument("--attention", choices=["causal", "full"], default="causal")
+    parser.add_argument("--rank", type=int, default=8, help="of LoRA; alpha is twice that (default: %(default)s)")
+    parser.add_argument("--first-layer", type=int, default=0, help="LoRA corrects this layer and those above it")
+    parser.add_argument("--label-smoothing", type=float, default=0.0)
+    parser.add_argument("--epochs", type=float, default=3)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--tokens-per-batch", type=int, default=1024, help="padding counted (default: %(default)s)")
+    parser.add_argument("--accumulation", type=int, default=1, help="batches before a step (default: %(default)s)")
+    parser.add_argument("--evaluations-per-epoch", type=float, default=2)
+    parser.add_argument("--patience", type=int, default=4, help="evaluations without gain before it stops")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--licence", default="not stated", help="of the data, for the model card")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint of a stopped run")
+    parser.add_argument("--progress", choices=["bar", "json", "none"], default="bar")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    # Here, so that the other commands start without PyTorch.
+    from gpt_tasks.training.options import TrainingOptions
+    from gpt_tasks.training.text_classification import TaskTraining, train_task
+
+    if arguments.rank < 1:
+        raise UserError(f"--rank must be at least 1, got {arguments.rank}.")
+    if not 0 <= arguments.label_smoothing < 1:
+        raise UserError(f"--label-smoothing must be at least 0 and less than 1, got {arguments.label_smoothing}.")
+    if arguments.method == "prefix" and arguments.attention == "full":
+        raise UserError("A prefix works with causal attention only. Leave --attention full out.")
+    try:
+        options = TrainingOptions(
+            epochs=arguments.epochs,
+            learning_rate=arguments.learning_rate,
+            tokens_per_batch=arguments.tokens_per_batch,
+            accumulation=arguments.accumulation,
+            evaluations_per_epoch=arguments.evaluations_per_epoch,
+            patience=arguments.patience,
+            seed=arguments.seed,
+        )
+    except ValueError as error:
+        raise UserError(f"{error}.") from error
+    training = TaskTraining(
+        task=arguments.task,
+        method=arguments.method,
+        pooling=arguments.pooling,
+        causal=arguments.attention == "causal",
+        rank=arguments.rank,
+        first_layer=arguments.first_layer,
+        label_smoothing=arguments.label_smoothing,
+        licence=arguments.licence,
+    )
+    with make_reporter(arguments.progress) as report:
+        model = open_model(arguments.model, report)
+        figures = train_task(
+            model, arguments.data, arguments.out, training, options, resume=arguments.resume, report=report
+        )
+    sys.stdout.write(f"{arguments.out}: accuracy on dev {100 * figures['accuracy']:.2f} %\n")

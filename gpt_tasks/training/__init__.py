@@ -1,0 +1,1 @@
+"""Teaches the backbone a task: what is trained (`methods`), on what (`objectives`), and how (`trainer`)."""

@@ -1,0 +1,59 @@
+"""The README.md of a trained task."""
+
+from typing import TYPE_CHECKING
+
+from gpt_tasks.tasks.trained_task import TaskSettings
+from gpt_tasks.training.options import TrainingOptions
+
+if TYPE_CHECKING:
+    from gpt_tasks.training.text_classification import TaskTraining
+
+_FULL_ATTENTION = """
+Trained under full attention: every token sees all others. transformers runs this model with causal attention, so
+that PEFT loads the adapter there, but its results are not these.
+"""
+
+
+def model_card(
+    settings: TaskSettings,
+    training: "TaskTraining",
+    options: TrainingOptions,
+    data: str,
+    train_rows: int,
+    dev_rows: int,
+) -> str:
+    """Data, licence, method, command and figures, as Markdown."""
+    labels = ", ".join(settings.labels[:12]) + (
+        f" ... ({len(settings.labels)} in all)" if len(settings.labels) > 12 else ""
+    )
+    command = [
+        f"python -m gpt_tasks train --task {training.task} --data {data} --out {training.task}",
+        f"--method {training.method} --pooling {training.pooling} --attention {settings.attention}",
+    ]
+    if training.method == "lora":
+        command.append(f"--rank {training.rank} --first-layer {training.first_layer}")
+    command.append(f"--epochs {options.epochs} --learning-rate {options.learning_rate} --seed {options.seed}")
+    command.append(
+        f"--tokens-per-batch {options.tokens_per_batch} --accumulation {options.accumulation} "
+        f"--evaluations-per-epoch {options.evaluations_per_epoch}"
+    )
+    shell = " \\\n    ".join(command)
+    return f"""# {training.task}
+
+Labels: {labels}
+
+| | |
+| --- | --- |
+| backbone | {settings.backbone["name"]} (fingerprint {settings.backbone["fingerprint"][:12]}) |
+| data | {data}: {train_rows} texts trained on, {dev_rows} in dev |
+| licence of the data | {training.licence} |
+| method | {training.method}, {settings.attention} attention, {settings.pooling} pooling |
+| accuracy on dev, before any rule | {100 * settings.dev["accuracy"]:.2f} % |
+| temperature | {settings.temperature:.3f} |
+{_FULL_ATTENTION if settings.attention == "full" else ""}
+```
+{shell}
+```
+
+`log.jsonl` has every loss and every evaluation; `loss.png` shows them.
+"""

@@ -1,0 +1,93 @@
+"""What a training makes better: the interface that the trainer knows, one class a kind of task."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gpt_tasks.training.batches import length_batches, pad
+from gpt_tasks.training.methods import TunedDecoder
+from gpt_tasks.training.pooling import Pooling, PoolingName
+
+
+class Objective(Protocol):
+    """A model with its examples.
+
+    `model` holds every parameter that is trained; `lengths` are the training examples' in tokens.
+    """
+
+    model: nn.Module
+    lengths: Sequence[int]
+
+    def loss(self, examples: Sequence[int]) -> Tensor:
+        """The mean loss of some training examples, by their numbers: a scalar with a gradient."""
+
+    def evaluate(self) -> dict[str, float]:
+        """Figures on dev; `score` is what training makes as large as it can."""
+
+
+class Classifier(nn.Module):
+    """A tuned decoder, a pooling and a linear head.
+
+    logits = W · dropout(pool(h_1 ... h_n)) + b
+    """
+
+    def __init__(self, tuned: TunedDecoder, pooling: PoolingName, labels: int, dropout: float = 0.1) -> None:
+        super().__init__()
+        hidden_size = tuned.decoder.config.hidden_size
+        self.tuned = tuned
+        self.pooling = Pooling(pooling, hidden_size)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(hidden_size, labels)
+
+    def features(self, input_ids: Tensor, mask: Tensor) -> Tensor:
+        """[batch, hidden] in fp32"""
+        return self.pooling(self.tuned.encode(input_ids, mask).float(), mask)
+
+    def forward(self, input_ids: Tensor, mask: Tensor) -> Tensor:
+        """[batch, sequence] of ids, and of 0 and 1 -> logits [batch, labels]"""
+        features = self.dropout(self.features(input_ids, mask))
+        return functional.linear(features, self.head.weight, self.head.bias).float()
+
+
+class Classification:
+    """Cross-entropy of a text's label.
+
+    Args:
+        train, dev: token ids and the label's number, each
+        label_smoothing: the part of the probability that is spread over all labels
+    """
+
+    def __init__(
+        self,
+        model: Classifier,
+        train: Sequence[tuple[Sequence[int], int]],
+        dev: Sequence[tuple[Sequence[int], int]],
+        label_smoothing: float = 0.0,
+    ) -> None:
+        self.model = model
+        self._train, self._dev = train, dev
+        self._smoothing = label_smoothing
+        self.lengths = [len(ids) for ids, _ in train]
+
+    def loss(self, examples: Sequence[int]) -> Tensor:
+        rows = [self._train[index] for index in examples]
+        logits = self.model(*pad([ids for ids, _ in rows]))  # [batch, labels]
+        labels = torch.tensor([label for _, label in rows])
+        return functional.cross_entropy(logits, labels, label_smoothing=self._smoothing)
+
+    def evaluate(self) -> dict[str, float]:
+        """accuracy and mean loss on dev; the score is the accuracy"""
+        right = loss = 0.0
+        for batch in length_batches([len(ids) for ids, _ in self._dev], tokens=4096):
+            rows = [self._dev[index] for index in batch]
+            logits = self.model(*pad([ids for ids, _ in rows]))  # [batch, labels]
+            labels = torch.tensor([label for _, label in rows])
+            loss += functional.cross_entropy(logits, labels, reduction="sum").item()
+            right += (logits.argmax(dim=1) == labels).sum().item()
+        accuracy = right / len(self._dev)
+        # Of two equal accuracies the smaller loss is better: a small part of the score.
+        mean_loss = loss / len(self._dev)
+        return {"score": accuracy - 1e-4 * mean_loss, "accuracy": accuracy, "loss": mean_loss}

@@ -1,0 +1,219 @@
+"""Trains a classification task and writes its folder: adapter, head, calibration, log, picture, model card."""
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save
+
+from gpt_tasks.backbone.architectures import adapter_modules
+from gpt_tasks.backbone.json_files import read_json
+from gpt_tasks.backbone.tokenizer import Tokenizer
+from gpt_tasks.backbone.torch_engine import load_decoder
+from gpt_tasks.backbone.weights import Model, fingerprint
+from gpt_tasks.errors import UserError
+from gpt_tasks.home import require_writable, whole_folder
+from gpt_tasks.progress import Report, silent
+from gpt_tasks.tasks.calibration import fit_temperature
+from gpt_tasks.tasks.heads import LinearHead
+from gpt_tasks.tasks.out_of_scope import OutOfScopeRule, fit_out_of_scope
+from gpt_tasks.tasks.text_files import LabelledText, read_text_file
+from gpt_tasks.tasks.trained_task import OUT_OF_SCOPE, TaskSettings, write_head
+from gpt_tasks.tasks.windows import WINDOW, WindowReader
+from gpt_tasks.training.adapter_files import write_adapter
+from gpt_tasks.training.batches import length_batches, pad
+from gpt_tasks.training.loss_picture import draw_loss
+from gpt_tasks.training.methods import Lora, make_tuned
+from gpt_tasks.training.model_card import model_card
+from gpt_tasks.training.objectives import Classification, Classifier
+from gpt_tasks.training.options import TrainingOptions
+from gpt_tasks.training.pooling import PoolingName
+from gpt_tasks.training.trainer import LOG_NAME, Trainer
+
+PARAMETERS_FILE = "parameters.safetensors"
+"""What a method trained that the encoding graph doesn't serve (full, soft_prompt, prefix)."""
+_FEATURE_TOKENS = 4096
+
+
+@dataclass(frozen=True)
+class TaskTraining:
+    """What to train, and how."""
+
+    task: str
+    method: str = "lora"
+    pooling: PoolingName = "attention"
+    causal: bool = True
+    rank: int = 8
+    first_layer: int = 0
+    """LoRA corrects this layer and those above it"""
+    label_smoothing: float = 0.0
+    in_scope_accuracy: float = 0.957
+    """where there are texts out of scope: what the threshold must keep on dev"""
+    licence: str = "not stated"
+    """of the data"""
+
+
+@dataclass(frozen=True)
+class _Data:
+    train: list[LabelledText]
+    dev: list[LabelledText]
+    labels: list[str]
+    domains: dict[str, list[str]] | None
+
+
+def train_task(
+    model: Model,
+    data: Path,
+    out: Path,
+    training: TaskTraining,
+    options: TrainingOptions,
+    *,
+    resume: bool = False,
+    report: Report = silent,
+) -> dict[str, float]:
+    """Trains on `data`'s train.jsonl, chooses on its dev.jsonl, and writes the folder `out`.
+
+    While it runs, the log and the checkpoint are in `<out>.training`; `out` appears when all is done.
+
+    Returns:
+        the figures on dev
+
+    Raises:
+        UserError: data that can't be read or has fewer than two labels, a folder that can't be written, options
+            that don't fit the checkpoint.
+    """
+    require_writable(out)
+    found = _read_data(data)
+    run = out.with_name(f"{out.name}.training")
+    run.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(options.seed)
+    reader = _reader(model)
+    classifier, modules = build_classifier(model, training, len(found.labels))
+    numbers = {label: index for index, label in enumerate(found.labels)}
+    train, dev = ([(reader.first(row.text), numbers[row.label]) for row in rows] for rows in (found.train, found.dev))
+    objective = Classification(classifier, train, dev, training.label_smoothing)
+    figures = Trainer(objective, options, run, resume=resume, report=report).run()
+    with whole_folder(out) as folder:
+        settings = save_task(folder, model, training, classifier, modules, train, dev, found.labels, found.domains)
+        shutil.copyfile(run / LOG_NAME, folder / LOG_NAME)
+        draw_loss(run / LOG_NAME, folder / "loss.png")
+        (folder / "README.md").write_text(model_card(settings, training, options, data.name, len(train), len(dev)))
+    shutil.rmtree(run)
+    return figures
+
+
+def _read_data(data: Path) -> _Data:
+    train, dev = (read_text_file(data / f"{split}.jsonl", labelled=True) for split in ("train", "dev"))
+    labels = sorted({row.label for row in train})
+    if len(labels) < 2:
+        raise UserError(f"{data / 'train.jsonl'} has one label only ({labels[0]}). A classifier needs at least two.")
+    unknown = next((row for row in dev if row.label not in labels), None)
+    if unknown is not None:
+        raise UserError(f"{data / 'dev.jsonl'}, line {unknown.line}: the label {unknown.label!r} isn't in train.jsonl.")
+    domains = data / "domains.json"
+    return _Data(train, dev, labels, read_json(domains) if domains.is_file() else None)
+
+
+def _reader(model: Model) -> WindowReader:
+    with tempfile.TemporaryDirectory() as folder:
+        model.write_tokenizer(Path(folder))
+        tokenizer = Tokenizer.from_file(Path(folder) / "tokenizer.json")
+    window = min(WINDOW, model.config.context_length - 1)
+    return WindowReader(tokenizer, model.hugging_face_config.get("bos_token_id"), window)
+
+
+def build_classifier(
+    model: Model, training: TaskTraining, labels: int
+) -> tuple[Classifier, dict[str, tuple[str, ...]]]:
+    """The untrained classifier, and the modules that LoRA corrects."""
+    if not 0 <= training.first_layer < model.config.layers:
+        raise UserError(f"There is no layer {training.first_layer}: the model has {model.config.layers}, from 0.")
+    decoder = load_decoder(model.weights).bfloat16()  # what isn't trained stays in bf16
+    modules = {
+        theirs: ours
+        for theirs, ours in adapter_modules(model.hugging_face_config).items()
+        if int(ours[0].split(".")[1]) >= training.first_layer
+    }
+    tuned = make_tuned(training.method, decoder, modules, causal=training.causal, rank=training.rank)
+    return Classifier(tuned, training.pooling, labels), modules
+
+
+def save_task(
+    folder: Path,
+    model: Model,
+    training: TaskTraining,
+    classifier: Classifier,
+    modules: dict[str, tuple[str, ...]],
+    train: Sequence[tuple[Sequence[int], int]],
+    dev: Sequence[tuple[Sequence[int], int]],
+    labels: list[str],
+    domains: dict[str, list[str]] | None,
+) -> TaskSettings:
+    """Calibrates on dev and writes adapter and head."""
+    classifier.eval()
+    query = classifier.pooling.query.detach().numpy() if training.pooling == "attention" else None
+    head = LinearHead(
+        training.pooling, classifier.head.weight.detach().numpy(), classifier.head.bias.detach().numpy(), query
+    )
+    truth = np.array([label for _, label in dev])
+    features = _features(classifier, [ids for ids, _ in dev])
+    logits = head.logits(features)
+    rule = _rule(classifier, training, train, logits, features, truth, labels)
+    settings = TaskSettings(
+        task=training.task,
+        labels=labels,
+        method=training.method,
+        attention="causal" if training.causal else "full",
+        pooling=training.pooling,
+        temperature=fit_temperature(logits, truth),
+        backbone={"name": model.name, "fingerprint": fingerprint(model.weights)},
+        domains=domains,
+        out_of_scope=None if rule is None else rule.settings(),
+        dev={"accuracy": float((logits.argmax(axis=1) == truth).mean()), "texts": len(truth)},
+    )
+    write_head(folder, settings, head, rule)
+    tuned = classifier.tuned
+    if isinstance(tuned, Lora):
+        write_adapter(
+            folder, tuned, modules, model.name, fan_in_fan_out=model.hugging_face_config["model_type"] == "gpt2"
+        )
+    elif tuned.trained():
+        parameters = {name: p.detach().contiguous() for name, p in tuned.trained().items()}
+        (folder / PARAMETERS_FILE).write_bytes(save(parameters))
+    return settings
+
+
+def _rule(
+    classifier: Classifier,
+    training: TaskTraining,
+    train: Sequence[tuple[Sequence[int], int]],
+    logits: np.ndarray,
+    features: np.ndarray,
+    truth: np.ndarray,
+    labels: list[str],
+) -> OutOfScopeRule | None:
+    """Where the data has texts out of scope, in train and in dev."""
+    if OUT_OF_SCOPE not in labels or not (truth == labels.index(OUT_OF_SCOPE)).any():
+        return None
+    return fit_out_of_scope(
+        _features(classifier, [ids for ids, _ in train]),
+        np.array([label for _, label in train]),
+        logits,
+        features,
+        truth,
+        labels.index(OUT_OF_SCOPE),
+        training.in_scope_accuracy,
+    )
+
+
+def _features(classifier: Classifier, rows: Sequence[Sequence[int]]) -> np.ndarray:
+    """[rows, hidden]"""
+    features = np.zeros((len(rows), classifier.head.in_features), np.float32)
+    with torch.inference_mode():
+        for batch in length_batches([len(ids) for ids in rows], _FEATURE_TOKENS):
+            features[batch] = classifier.features(*pad([rows[index] for index in batch])).float().numpy()
+    return features

@@ -1,0 +1,180 @@
+"""The training loop of every task: AdamW, with a log, checkpoints and early stopping."""
+
+import dataclasses
+import json
+import os
+import random
+import time
+from pathlib import Path
+
+import torch
+
+from gpt_tasks.errors import UserError
+from gpt_tasks.progress import Progress, Report, silent
+from gpt_tasks.training.batches import length_batches
+from gpt_tasks.training.objectives import Objective
+from gpt_tasks.training.options import TrainingOptions
+
+LOG_NAME = "log.jsonl"
+CHECKPOINT_NAME = "checkpoint.pt"
+_CHECKPOINT_SECONDS = 300
+_LOG_EVERY = 10  # steps
+
+
+class Trainer:
+    """Trains an objective and leaves its model with the parameters that did best on dev.
+
+    Weights that are trained are fp32 (the arithmetic is the methods' matter: bf16), gradients are clipped; the
+    learning rate rises, then falls to 0 in a straight line.
+
+    Args:
+        folder: gets `log.jsonl` and, while it runs, `checkpoint.pt`, from which a stopped run goes on
+        resume: go on from the checkpoint, where there is one
+
+    Raises:
+        UserError: a checkpoint of a run with other options.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        options: TrainingOptions,
+        folder: Path,
+        *,
+        resume: bool = False,
+        report: Report = silent,
+    ) -> None:
+        self._objective, self._options, self._folder, self._report = objective, options, folder, report
+        self._trained = {name: p for name, p in objective.model.named_parameters() if p.requires_grad}
+        decayed = [p for p in self._trained.values() if p.dim() > 1]
+        others = [p for p in self._trained.values() if p.dim() <= 1]
+        self._optimizer = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": options.weight_decay}, {"params": others, "weight_decay": 0.0}],
+            lr=options.learning_rate,
+            betas=(0.9, 0.98),
+        )
+        self._plan = self._make_plan()
+        self._step = self._without_gain = 0
+        self._best: dict[str, float] = {}
+        self._best_parameters = self._copy()
+        self._seconds = 0.0
+        torch.manual_seed(options.seed)
+        if resume and (folder / CHECKPOINT_NAME).is_file():
+            self._load()
+        else:
+            (folder / LOG_NAME).write_text("")
+            self._log({"options": dataclasses.asdict(options), "steps": len(self._plan)})
+
+    def _make_plan(self) -> list[list[list[int]]]:
+        """The batches of every step, decided by the seed alone, so that a resumed run sees what is left."""
+        options, shuffle = self._options, random.Random(self._options.seed)
+        batches: list[list[int]] = []
+        epoch = length_batches(self._objective.lengths, options.tokens_per_batch, shuffle)
+        wanted = round(options.epochs * len(epoch))
+        while len(batches) < wanted:
+            batches += epoch
+            epoch = length_batches(self._objective.lengths, options.tokens_per_batch, shuffle)
+        batches = batches[: max(1, wanted)]
+        self._evaluate_every = max(1, round(len(epoch) / options.accumulation / options.evaluations_per_epoch))
+        return [batches[i : i + options.accumulation] for i in range(0, len(batches), options.accumulation)]
+
+    def run(self) -> dict[str, float]:
+        """Trains to the end and returns the figures of the best evaluation."""
+        model, steps = self._objective.model, len(self._plan)
+        begin, saved = time.monotonic() - self._seconds, time.monotonic()
+        while self._step < steps and self._without_gain < self._options.patience:
+            model.train()
+            loss = self._take_step(self._plan[self._step])
+            self._step += 1
+            self._seconds = time.monotonic() - begin
+            detail = f"loss {loss:.3f}" + (f", dev {100 * self._best['accuracy']:.2f}" if self._best else "")
+            self._report(Progress("training", self._step, steps, "steps", detail))
+            if self._step % _LOG_EVERY == 0 or self._step == steps:
+                self._log({"loss": round(loss, 4), "learning_rate": self._rate()})
+            if self._step % self._evaluate_every == 0 or self._step == steps:
+                self._evaluate()
+                self._save()
+                saved = time.monotonic()
+            elif time.monotonic() - saved > _CHECKPOINT_SECONDS:
+                self._save()
+                saved = time.monotonic()
+        self._put(self._best_parameters)
+        model.eval()
+        (self._folder / CHECKPOINT_NAME).unlink(missing_ok=True)
+        return self._best
+
+    def _rate(self) -> float:
+        warmup = max(1, round(self._options.warmup * len(self._plan)))
+        rise = (self._step + 1) / warmup
+        fall = (len(self._plan) - self._step) / max(1, len(self._plan) - warmup)
+        return self._options.learning_rate * min(rise, fall, 1.0)
+
+    def _take_step(self, batches: list[list[int]]) -> float:
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._rate()
+        examples = sum(map(len, batches))
+        total = 0.0
+        for batch in batches:
+            loss = self._objective.loss(batch) * (len(batch) / examples)
+            loss.backward()
+            total += loss.item()
+        if not torch.isfinite(torch.tensor(total)):
+            raise UserError(f"The loss became {total} at step {self._step}. Train with a smaller learning rate.")
+        torch.nn.utils.clip_grad_norm_(self._trained.values(), self._options.gradient_norm)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        return total
+
+    def _evaluate(self) -> None:
+        self._objective.model.eval()
+        with torch.inference_mode():
+            figures = self._objective.evaluate()
+        self._log({"dev": figures})
+        if not self._best or figures["score"] > self._best["score"]:
+            self._best, self._best_parameters, self._without_gain = figures, self._copy(), 0
+        else:
+            self._without_gain += 1
+
+    def _copy(self) -> dict[str, torch.Tensor]:
+        return {name: parameter.detach().clone() for name, parameter in self._trained.items()}
+
+    def _put(self, values: dict[str, torch.Tensor]) -> None:
+        with torch.no_grad():
+            for name, parameter in self._trained.items():
+                parameter.copy_(values[name])
+
+    def _log(self, entry: dict) -> None:
+        entry = {"step": self._step, "seconds": round(self._seconds, 1), **entry}
+        with (self._folder / LOG_NAME).open("a", encoding="utf-8") as log:
+            log.write(json.dumps(entry) + "\n")
+
+    def _save(self) -> None:
+        """Beside the old one, then in its place: a run that is killed while it saves loses nothing."""
+        part = self._folder / f".{CHECKPOINT_NAME}.part"
+        state = {
+            "options": dataclasses.asdict(self._options),
+            "parameters": self._copy(),
+            "optimizer": self._optimizer.state_dict(),
+            "best": self._best,
+            "best_parameters": self._best_parameters,
+            "step": self._step,
+            "without_gain": self._without_gain,
+            "seconds": self._seconds,
+            "random": torch.get_rng_state(),
+        }
+        torch.save(state, part)
+        os.replace(part, self._folder / CHECKPOINT_NAME)
+
+    def _load(self) -> None:
+        path = self._folder / CHECKPOINT_NAME
+        state = torch.load(path, weights_only=True)
+        if state["options"] != dataclasses.asdict(self._options):
+            raise UserError(
+                f"{path} is of a run with other options ({state['options']}). Give the same ones to go on, or leave "
+                "--resume out to begin again."
+            )
+        self._put(state["parameters"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._best, self._best_parameters = state["best"], state["best_parameters"]
+        self._step, self._without_gain, self._seconds = state["step"], state["without_gain"], state["seconds"]
+        torch.set_rng_state(state["random"])
