@@ -130,6 +130,15 @@ class TestGenerate:
                 ["generate", "x", "--task", "dialogue", "--system", "Be kind. " * 5000],
                 "with the system prompt) is too long",
             ),
+            (["classify", "--task", "intent"], "Give one of: --text"),
+            (["classify", "--task", "intent", "--text", " "], "is empty"),
+            (["classify", "--task", "haiku", "--text", "x"], "haiku is not a trained task"),
+            (["classify", "--task", "intent", "--file", "/nowhere.csv"], "can't be read"),
+            (["classify", "--task", "intent", "--text", "x", "--model", "/nowhere"], "not an exported model"),
+            (["evaluate", "--task", "intent", "--data", "/nowhere.jsonl"], "can't be read"),
+            (["train", "--task", "x", "--data", "/nowhere", "--out", "/tmp/x", "--epochs", "0"], "epochs must be more"),
+            (["train", "--task", "x", "--data", "/nowhere", "--out", "/tmp/x"], "can't be read"),
+            (["train", "--task", "x", "--data", "/nowhere", "--out", "/proc/x/y"], "can't be written"),
             (["dance"], "invalid choice: 'dance'"),
             ([], "COMMAND"),
         ],
@@ -162,10 +171,77 @@ class TestGenerate:
         )
         assert "Traceback" not in done.stderr and "Exception" not in done.stderr
 
-    @pytest.mark.parametrize("command", ["prepare", "generate"])
+    @pytest.mark.parametrize("command", ["prepare", "generate", "classify", "evaluate", "train"])
     def test_help(self, command):
         done = call(command, "--help")
         assert done.returncode == 0 and "usage" in done.stdout
+
+
+class TestClassification:
+    def test_classify_lines_from_standard_input(self):
+        done = subprocess.run(
+            [sys.executable, "-m", "gpt_tasks", "classify", "--task", "intent", "-", "--json"],
+            input="what is my balance\n\nflip a coin\n",
+            capture_output=True,
+            text=True,
+        )
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        assert [row["label"] for row in rows] == ["balance", "flip_coin"]
+        assert rows[0]["domain"] == "banking" and rows[0]["out_of_scope"] is False
+        assert next(iter(rows[0]["probabilities"])) == "balance"
+
+    def test_train_classify_and_evaluate(self, tiny_folder, tmp_path):
+        """A task of one's own on a model of one's own."""
+        data = tmp_path / "data"
+        data.mkdir()
+        for split, count in (("train", 60), ("dev", 20)):
+            rows = [
+                {"text": f"{'hello the' if n % 2 else 'what else'} {n}", "label": "yes" if n % 2 else "no"}
+                for n in range(count)
+            ]
+            (data / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        folder, _ = tiny_folder("llama")
+        done = call("export", folder, tmp_path / "model", "--precision", "fp32", program="compression")
+        assert done.returncode == 0, done.stderr
+        task = tmp_path / "task"
+        done = call(
+            "train", "--task", "mine", "--data", data, "--out", task, "--model", folder, "--epochs", 8,
+            "--learning-rate", 0.01, "--rank", 4,
+        )  # fmt: skip
+        assert done.returncode == 0 and "accuracy on dev 100.00 %" in done.stdout, done.stderr
+        assert not (tmp_path / "task.training").exists()
+        files = {path.name for path in task.iterdir()}
+        assert files == {
+            "README.md", "adapter_config.json", "adapter_model.safetensors", "head.json", "head.safetensors",
+            "log.jsonl", "loss.png",
+        }  # fmt: skip
+        model = ["--task", task, "--model", tmp_path / "model"]
+        done = call("evaluate", *model, "--data", data / "dev.jsonl", "--json")
+        figures = json.loads(done.stdout)
+        assert figures["accuracy"] == 1 and "in_scope_accuracy" not in figures
+        assert {"macro_f1", "per_class", "expected_calibration_error", "texts_per_second"} <= figures.keys()
+        done = call("classify", *model, "--text", "hello the 7")
+        assert done.stdout.startswith("yes  ")
+
+    @pytest.mark.parametrize("method", ["full", "head", "soft_prompt", "prefix"])
+    def test_the_other_methods(self, tiny_folder, tmp_path, method):
+        rows = [{"text": f"text {n}", "label": "ab"[n % 2]} for n in range(12)]
+        for split in ("train", "dev"):
+            (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        out = tmp_path / "out"
+        folder, _ = tiny_folder("llama")
+        done = call(
+            "train", "--task", "mine", "--data", tmp_path, "--out", out, "--model", folder, "--method", method,
+            "--epochs", 1,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert (out / "parameters.safetensors").is_file() is (method != "head")
+
+    def test_one_label_alone_cannot_be_learned(self, tmp_path):
+        for split in ("train", "dev"):
+            (tmp_path / f"{split}.jsonl").write_text('{"text": "x", "label": "a"}\n')
+        done = call("train", "--task", "mine", "--data", tmp_path, "--out", tmp_path / "out")
+        assert done.returncode == 2 and "one label only" in done.stderr and not (tmp_path / "out").exists()
 
 
 class TestCompression:

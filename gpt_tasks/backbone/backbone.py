@@ -7,6 +7,7 @@ from threading import Lock, Thread
 
 from gpt_tasks.backbone.artifact import Artifact, preferred_precision
 from gpt_tasks.backbone.conversations import Conversations
+from gpt_tasks.backbone.encoder_engine import EncoderEngine
 from gpt_tasks.backbone.generate import Event, generate
 from gpt_tasks.backbone.ort_engine import OrtEngine
 from gpt_tasks.backbone.prepare import prepare
@@ -33,6 +34,16 @@ class Backbone:
         self.tokenizer = artifact.load_tokenizer()
         self.engine = OrtEngine(artifact, precision)
         self.conversations = Conversations(self.engine)
+        self._encoder: EncoderEngine | None = None
+        self._encoder_lock = Lock()
+
+    @property
+    def encoder(self) -> EncoderEngine:
+        """The encoding graph in the same precision, loaded when it is first asked for."""
+        with self._encoder_lock:
+            if self._encoder is None:
+                self._encoder = EncoderEngine(self.artifact, self.engine.precision)
+            return self._encoder
 
     @property
     def context_length(self) -> int:

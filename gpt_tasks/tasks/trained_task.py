@@ -91,7 +91,10 @@ def load_task(folder: Path, artifact: Artifact) -> TrainedTask:
     if settings.backbone.get("fingerprint") != artifact.fingerprint:
         raise UserError(
             f"{folder} was trained on another backbone ({settings.backbone.get('name')}) than {artifact.folder}. Take "
-            "that one, or train the task on this one."
+            "that one, or train the task on this one.",
+            key="other_backbone",
+            task=settings.task,
+            model=settings.backbone.get("name"),
         )
     if settings.method not in ("lora", "head") or settings.attention != "causal":
         raise UserError(

@@ -22,33 +22,37 @@ def stream(
     """The text so far and its figures as HTML, again and again, until the text is complete or the run
     is asked to stop. Who stops iterating stops the computation too.
     """
-    noticed = "".join(_line("notice", say(request, notice.key, **notice.values)) for notice in notices)
+    noticed = "".join(notice_line(say(request, notice.key, **notice.values)) for notice in notices)
     text, shown_at, began, figures = "", monotonic(), monotonic(), ""
     with closing(events):
         for event in events:
             if run.stop_asked.is_set():
                 if not run.discarded:
-                    yield text, noticed + figures + _chips([say(request, "ended_stopped")])
+                    yield text, noticed + figures + chips([say(request, "ended_stopped")])
                 return
             if isinstance(event, Reading):
-                figures = _chips([say(request, "reading", done=event.done, total=event.total)])
+                figures = chips([say(request, "reading", done=event.done, total=event.total)])
                 if event.done > 0:
                     yield text, noticed + figures
             elif isinstance(event, Piece):
                 text += event.text
                 if event.new_tokens == 1:
                     began = monotonic()
-                figures = _chips(_running_figures(event, began, request))
+                figures = chips(_running_figures(event, began, request))
                 if monotonic() - shown_at >= _SECONDS_BETWEEN_UPDATES:
                     shown_at = monotonic()
                     yield text, noticed + figures
             else:
-                yield event.text, noticed + _chips(_final_figures(event, request))
+                yield event.text, noticed + chips(_final_figures(event, request))
 
 
 def error_line(error: UserError, request: gr.Request) -> str:
     """An error where the figures would be, so that it stays until the next try."""
     return _line("error", explain(request, error))
+
+
+def notice_line(text: str) -> str:
+    return _line("notice", text)
 
 
 def _running_figures(event: Piece, began: float, request: gr.Request) -> list[str]:
@@ -71,7 +75,8 @@ def _final_figures(result: Generated, request: gr.Request) -> list[str]:
     return [*figures, say(request, f"ended_{result.stop_reason}")]
 
 
-def _chips(texts: Sequence[str]) -> str:
+def chips(texts: Sequence[str]) -> str:
+    """Figures in a row."""
     return f'<div class="figures">{"".join(f"<span>{escape(text)}</span>" for text in texts)}</div>'
 
 

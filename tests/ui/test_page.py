@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from playwright.sync_api import expect
 
@@ -17,6 +18,16 @@ PROMPT = "Once upon a time, in a small village by the sea,"
 
 def write(page):
     page.locator("button.start:visible").click()
+
+
+def open_tab(page, name):
+    """On a phone, tabs that have no room are in a menu."""
+    tab = page.get_by_role("tab", name=name)
+    if tab.is_visible():
+        tab.click()
+    else:
+        page.locator(".overflow-menu > button").click()
+        page.locator(".overflow-dropdown button", has_text=name).click()
 
 
 def set_number(page, name, value):
@@ -198,8 +209,8 @@ def test_a_chinese_browser_gets_chinese(server, open_page):
 
 def test_it_fits_a_phone(server, open_page):
     page = open_page(server, viewport={"width": 390, "height": 844})
-    for tab in ("On a topic", "Dialogue", "Open-ended"):
-        page.get_by_role("tab", name=tab).click()
+    for tab in ("On a topic", "Dialogue", "Classify", "Open-ended"):
+        open_tab(page, tab)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
@@ -249,6 +260,63 @@ def test_a_model_that_was_not_tuned_for_chat_has_no_dialogue(open_page, tiny_art
         expect(page.locator("#message")).to_have_count(0)
 
 
+def test_a_text_is_classified_and_its_words_are_weighed(server, open_page):
+    page = open_page(server)
+    open_tab(page, "Classify")
+    page.get_by_label("Intent").check()
+    page.fill("#classify-text textarea", "please set an <b>alarm</b> for six in the morning")
+    write(page)
+    result = page.locator("#classify-result")
+    expect(result.locator(".decision")).to_have_text(re.compile("alarm.*", re.DOTALL), timeout=10_000)
+    expect(result.locator(".bar.chosen .bar-value")).to_contain_text("%")
+    expect(result.locator("mark.for").first).to_be_visible(timeout=10_000)
+    expect(result.locator(".words")).to_contain_text("<b>alarm</b>")  # a text is no mark-up
+    expect(page.locator("#classify-figures")).to_contain_text(re.compile(r"\d+ ms"))
+    page.fill("#classify-text textarea", "who wrote the iliad")
+    write(page)
+    expect(result.locator(".decision")).to_contain_text("Out of scope", timeout=10_000)
+    page.fill("#classify-text textarea", "  ")
+    write(page)
+    expect(page.locator("#classify-figures [role=alert]")).to_contain_text("is empty")
+
+
+def test_many_texts_from_a_file_make_a_table(server, open_page, tmp_path):
+    file = tmp_path / "questions.csv"
+    file.write_bytes("\ufefftext;label\r\nwhat is my balance;x\r\nflip a coin;y\r\n".encode())
+    page = open_page(server)
+    open_tab(page, "Classify")
+    page.get_by_label("Intent").check()
+    page.set_input_files("#file input[type=file]", file)
+    expect(page.locator("#file")).to_contain_text("questions")
+    write(page)
+    table = page.locator("#classify-table")
+    expect(table).to_contain_text("flip coin", timeout=10_000)
+    expect(page.locator("#classify-figures")).to_contain_text("2 texts")
+    with page.expect_download() as download:
+        page.locator("#classify-download").click()
+    lines = Path(download.value.path()).read_text("utf-8-sig").splitlines()
+    assert lines[0] == "text,label,probability,out_of_scope"
+    assert lines[1].startswith("what is my balance,balance,")
+
+    file.write_text("sentence\nx\n")
+    page.locator("#file button[aria-label='Clear']").click()
+    page.set_input_files("#file input[type=file]", file)
+    expect(page.locator("#file")).to_contain_text("questions")
+    write(page)
+    expect(page.locator("#classify-figures [role=alert]")).to_contain_text("no column")
+
+
+def test_the_readmes_client_example(server):
+    """The API as the README shows it."""
+    readme = (PROJECT / "README.md").read_text("utf-8")
+    example = next(code for code in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "gradio_client" in code)
+    done = subprocess.run(
+        [sys.executable, "-c", example.replace("http://127.0.0.1:7860", server.url)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "balance" in done.stdout
+
+
 def test_idle_memory(default_artifact, open_page, tmp_path):
     with serve({}, tmp_path / "log") as server:
         page = open_page(server)
@@ -257,9 +325,15 @@ def test_idle_memory(default_artifact, open_page, tmp_path):
         set_length(page, 5)
         write(page)
         expect(page.locator("#open-ended-figures")).to_contain_text("new tokens: 5", timeout=10_000)
-        page.close()
         time.sleep(1)
         assert server.resident_megabytes() <= 450
+        open_tab(page, "Classify")
+        page.fill("#classify-text textarea", PROMPT)
+        write(page)
+        expect(page.locator("#classify-figures")).to_contain_text("ms", timeout=10_000)
+        page.close()
+        time.sleep(1)
+        assert server.resident_megabytes() <= 600
 
 
 def test_serving_imports_neither_torch_nor_transformers():

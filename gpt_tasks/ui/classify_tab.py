@@ -1,0 +1,199 @@
+"""Tab: sentiment, news topic or intent of one text or many."""
+
+import csv
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from time import perf_counter
+
+import gradio as gr
+
+from gpt_tasks.backbone.backbone import BackboneInBackground
+from gpt_tasks.errors import UserError
+from gpt_tasks.tasks.attribution import attribute
+from gpt_tasks.tasks.classification import CHUNK, Classified, TextClassifier, require_texts
+from gpt_tasks.tasks.classifiers import Classifiers, available
+from gpt_tasks.tasks.text_files import read_text_file
+from gpt_tasks.ui import classification_html
+from gpt_tasks.ui.controls import QUIETLY, Run, RunButtons, examples
+from gpt_tasks.ui.streaming import chips, error_line, notice_line
+from gpt_tasks.ui.texts import label, say
+
+NAME = "classify"
+MOST_TEXTS = 50_000
+_SHOWN_ROWS = 200
+_LONGEST_SHOWN = 160  # characters of a text in the table
+_EXAMPLES = [
+    ["The acting is superb, but the story falls apart in the last half hour.", "sentiment"],
+    ["Shares of the chip maker jumped after it raised its profit forecast.", "news_topic"],
+    ["how do i move money from my checking account to savings", "intent"],
+    ["what is the airspeed of an unladen swallow", "intent"],
+]
+
+
+def build(background: BackboneInBackground, tab: gr.Tab) -> None:
+    classifiers = Classifiers()
+    tasks = available()
+    with gr.Row(equal_height=False):
+        with gr.Column():
+            task = gr.Radio(_named_tasks(None), value=tasks[0], label=label("task_label"), elem_id="classify-task")
+            text = gr.Textbox(
+                lines=6,
+                max_lines=16,
+                label=label("classify_text_label"),
+                placeholder=label("classify_text_placeholder"),
+                elem_id="classify-text",
+            )
+            line_by_line = gr.Checkbox(label=label("line_by_line"), info=label("line_by_line_info"), elem_id="by-line")
+            file = gr.File(
+                label=label("file_label"), file_types=[".csv", ".tsv", ".jsonl", ".txt"], height=160, elem_id="file"
+            )
+            buttons = RunButtons("classify")
+        with gr.Column():
+            result = gr.HTML(elem_id="classify-result")
+            figures = gr.HTML(elem_id="classify-figures", elem_classes="figures-box")
+            table = gr.Dataframe(
+                headers=["text", "label", "%"], visible=False, interactive=False, wrap=True, elem_id="classify-table"
+            )
+            download = gr.DownloadButton(label("download_table"), visible=False, size="sm", elem_id="classify-download")
+    examples([row for row in _EXAMPLES if row[1] in tasks], [text, task])
+
+    def classify(
+        request: gr.Request, run: Run, task: str, text: str, line_by_line: bool, file: str | None
+    ) -> Iterator[tuple]:
+        try:
+            backbone = background.get()
+            texts = _texts(text or "", line_by_line, file)
+            classifier = classifiers.get(task, backbone)
+            if len(texts) == 1 and not file:
+                yield from _one(classifier, texts[0], request)
+            else:
+                yield from _many(classifier, texts, request, run)
+        except UserError as error:
+            yield gr.skip(), error_line(error, request), gr.skip(), gr.skip()
+
+    buttons.connect(
+        [buttons.start.click], classify, [task, text, line_by_line, file], [result, figures, table, download]
+    )
+    # The browser translates labels, but not the names of choices; see `topic_writing_tab`.
+    tab.select(_localise_tasks, None, task, **QUIETLY)
+
+    def classify_text(text: str, task: str = tasks[0]) -> dict:
+        """Label, calibrated probabilities and out-of-scope decision of a text.
+
+        Args:
+            text: what to classify
+            task: sentiment, news_topic or intent
+        """
+        try:
+            found = classifiers.get(task, background.get()).classify([text])[0]
+        except UserError as error:
+            raise gr.Error(str(error)) from error
+        return {
+            "label": found.label,
+            "probability": found.confidence,
+            "out_of_scope": found.out_of_scope,
+            "probabilities": found.probabilities,
+            "tokens": found.tokens,
+            "windows": found.windows,
+        }
+
+    gr.api(classify_text, api_name="classify", concurrency_id="writing", concurrency_limit=4)
+
+
+def _localise_tasks(request: gr.Request) -> dict:
+    return gr.update(choices=_named_tasks(request))
+
+
+def _named_tasks(request: gr.Request | None) -> list[tuple[str, str]]:
+    return [(say(request, f"task_{name}"), name) for name in available()]
+
+
+def _texts(text: str, line_by_line: bool, file: str | None) -> list[str]:
+    """
+    Raises:
+        UserError: nothing to classify, too much, a file that can't be read.
+    """
+    if file:
+        texts = [row.text for row in read_text_file(Path(file))]
+    elif line_by_line:
+        texts = [line for line in text.split("\n") if line.strip()]
+    else:
+        texts = [text]
+    require_texts(texts)
+    if len(texts) > MOST_TEXTS:
+        raise UserError(
+            f"{len(texts):,} texts are more than the {MOST_TEXTS:,} that are read at once. Split the file.",
+            key="too_many_texts",
+            texts=len(texts),
+            most=MOST_TEXTS,
+        )
+    return texts
+
+
+def _one(classifier: TextClassifier, text: str, request: gr.Request) -> Iterator[tuple]:
+    begin = perf_counter()
+    found = classifier.classify([text])[0]
+    milliseconds = 1000 * (perf_counter() - begin)
+    decision = classification_html.decision(found, classifier.task, request)
+    lines = _chips_of([found], milliseconds, request)
+    hidden = gr.update(visible=False), gr.update(visible=False)
+    yield decision, lines, *hidden
+    # The words come after the decision: they take as many readings of the text as it has words.
+    weights = attribute(classifier, text, found.label)
+    if weights:
+        yield decision + classification_html.words(text, weights, request), lines, *hidden
+
+
+def _many(classifier: TextClassifier, texts: Sequence[str], request: gr.Request, run: Run) -> Iterator[tuple]:
+    begin = perf_counter()
+    found: list[Classified] = []
+    hidden = gr.update(visible=False), gr.update(visible=False)
+    for start in range(0, len(texts), CHUNK):
+        if run.stop_asked.is_set():
+            break
+        found += classifier.classify(texts[start : start + CHUNK])
+        yield "", chips([say(request, "texts_done", done=len(found), total=len(texts))]), *hidden
+    if run.discarded:
+        return
+    lines = _chips_of(found, 1000 * (perf_counter() - begin), request)
+    if len(found) < len(texts):
+        lines += chips([say(request, "ended_stopped")])
+    rows = [
+        [_shortened(text), _label(result, request), f"{100 * result.confidence:.1f}"]
+        for text, result in zip(texts[:_SHOWN_ROWS], found, strict=False)
+    ]
+    if len(found) > _SHOWN_ROWS:
+        lines += notice_line(say(request, "first_rows_shown", rows=_SHOWN_ROWS))
+    path = _write_table(texts, found)
+    yield "", lines, gr.update(value=rows, visible=bool(rows)), gr.update(value=str(path), visible=bool(rows))
+
+
+def _label(result: Classified, request: gr.Request) -> str:
+    return say(request, "out_of_scope_short") if result.out_of_scope else classification_html.name_of(result.label)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
+
+
+def _chips_of(found: Sequence[Classified], milliseconds: float, request: gr.Request) -> str:
+    tokens = sum(result.tokens for result in found)
+    texts = [say(request, "figure_milliseconds", milliseconds=round(milliseconds))]
+    if len(found) > 1:
+        texts.append(say(request, "figure_texts", texts=len(found), speed=round(1000 * len(found) / milliseconds)))
+    texts.append(say(request, "figure_tokens", tokens=tokens))
+    windows = max((result.windows for result in found), default=1)
+    notice = notice_line(say(request, "read_in_windows", windows=windows)) if windows > 1 else ""
+    return notice + chips(texts)
+
+
+def _write_table(texts: Sequence[str], found: Sequence[Classified]) -> Path:
+    """In a folder of its own, which Gradio copies from."""
+    path = Path(tempfile.mkdtemp(prefix="classified-")) / "classified.csv"
+    with path.open("w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label", "probability", "out_of_scope"])
+        for text, result in zip(texts, found, strict=False):
+            writer.writerow([text, result.label, f"{result.confidence:.4f}", result.out_of_scope])
+    return path
