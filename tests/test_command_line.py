@@ -131,6 +131,10 @@ class TestGenerate:
                 "with the system prompt) is too long",
             ),
             (["classify", "--task", "intent"], "Give one of: --text"),
+            (["classify", "--text", "x"], "either --task TASK or --labels"),
+            (["classify", "--text", "x", "--labels", "a,a"], "there twice"),
+            (["classify", "--text", "x", "--labels", "a,b", "--template", "no"], "template must have"),
+            (["classify", "--text", "x", "--task", "intent", "--template", "{}"], "belongs to --labels"),
             (["classify", "--task", "intent", "--text", " "], "is empty"),
             (["classify", "--task", "haiku", "--text", "x"], "haiku is not a trained task"),
             (["classify", "--task", "intent", "--file", "/nowhere.csv"], "can't be read"),
@@ -189,6 +193,10 @@ class TestClassification:
         assert [row["label"] for row in rows] == ["balance", "flip_coin"]
         assert rows[0]["domain"] == "banking" and rows[0]["out_of_scope"] is False
         assert next(iter(rows[0]["probabilities"])) == "balance"
+
+    def test_labels_of_ones_own(self):
+        done = call("classify", "--labels", "cooking,sports", "--text", "Chop the onions and fry them.")
+        assert done.stdout.startswith("cooking  "), done.stderr
 
     def test_train_classify_and_evaluate(self, tiny_folder, tmp_path):
         """A task of one's own on a model of one's own."""

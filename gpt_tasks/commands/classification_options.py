@@ -13,9 +13,12 @@ from gpt_tasks.tasks.trained_task import CLASSIFICATION, load_task, shipped_task
 from gpt_tasks.tasks.windows import WindowReader
 
 
-def add_task_arguments(parser: argparse.ArgumentParser) -> None:
+def add_task_arguments(parser: argparse.ArgumentParser, required: bool = True) -> None:
     parser.add_argument(
-        "--task", required=True, metavar="TASK", help=f"{', '.join(CLASSIFICATION)}, or the folder of a trained task"
+        "--task",
+        required=required,
+        metavar="TASK",
+        help=f"{', '.join(CLASSIFICATION)}, or the folder of a trained task",
     )
     parser.add_argument("--model", metavar="ARTIFACT", help="an exported model (default: the default model)")
     parser.add_argument("--precision", help="one of the model's (default: int8)")

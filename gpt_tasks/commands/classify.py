@@ -3,42 +3,85 @@
 python -m gpt_tasks classify --task sentiment --text "What a lovely day."
 python -m gpt_tasks classify --task intent --file questions.csv --json
 cat lines.txt | python -m gpt_tasks classify --task news_topic -
+python -m gpt_tasks classify --labels sports,cooking,astronomy --text "Chop the onions."
 """
 
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+from gpt_tasks.backbone.backbone import load_backbone
 from gpt_tasks.commands.classification_options import add_task_arguments, make_classifier
 from gpt_tasks.errors import UserError
-from gpt_tasks.progress import Progress
+from gpt_tasks.progress import Progress, Report
 from gpt_tasks.progress_output import make_reporter
 from gpt_tasks.tasks.classification import Classified, TextClassifier, require_texts
 from gpt_tasks.tasks.text_files import parse_texts, read_text_file
+from gpt_tasks.tasks.zero_shot import MOST_TOKENS, TEMPLATE, ZeroShotClassifier
 
 SUMMARY = "classify texts: sentiment, news topic, intent, or a task of your own"
 _SHOWN = 3  # labels of a text on a terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_task_arguments(parser)
+    add_task_arguments(parser, required=False)
+    parser.add_argument("--labels", metavar="A,B,...", help="instead of a task: any labels, without training")
+    parser.add_argument("--template", help=f"with --labels: a sentence with {{}} for the label ({TEMPLATE!r})")
     parser.add_argument("--text", help="a text")
     parser.add_argument("--file", type=Path, help="many: .csv or .jsonl with 'text', or one a line")
     parser.add_argument("stdin", nargs="?", choices=["-"], help="read texts from standard input, one a line")
 
 
 def run(arguments: argparse.Namespace) -> None:
+    if (arguments.task is None) == (arguments.labels is None):
+        raise UserError("Give either --task TASK or --labels A,B,...")
+    if arguments.template is not None and arguments.labels is None:
+        raise UserError("--template belongs to --labels.")
     texts = _texts(arguments)
     require_texts(texts)
     with make_reporter(arguments.progress if len(texts) > 1 else "none") as report:
-        classifier = make_classifier(arguments, report)
-        results = classifier.classify(texts, lambda count: report(Progress("classifying", count, len(texts), "texts")))
-    for text, result in zip(texts, results, strict=True):
-        if arguments.json:
-            sys.stdout.write(json.dumps(_record(text, result, classifier), ensure_ascii=False) + "\n")
-        else:
-            sys.stdout.write(_line(text, result) + "\n")
+
+        def done(count: int) -> None:
+            report(Progress("classifying", count, len(texts), "texts"))
+
+        found = (
+            _zero_shot(arguments, texts, report, done) if arguments.labels else _task(arguments, texts, report, done)
+        )
+    for record, line in found:
+        sys.stdout.write((json.dumps(record, ensure_ascii=False) if arguments.json else line) + "\n")
+
+
+def _task(
+    arguments: argparse.Namespace, texts: list[str], report: Report, done: Callable[[int], None]
+) -> list[tuple[dict, str]]:
+    classifier = make_classifier(arguments, report)
+    results = classifier.classify(texts, done)
+    return [
+        (_record(text, result, classifier), _line(text, result)) for text, result in zip(texts, results, strict=True)
+    ]
+
+
+def _zero_shot(
+    arguments: argparse.Namespace, texts: list[str], report: Report, done: Callable[[int], None]
+) -> list[tuple[dict, str]]:
+    backbone = load_backbone(arguments.model, arguments.precision, report)
+    classifier = ZeroShotClassifier(
+        backbone.engine,
+        backbone.tokenizer,
+        arguments.labels.split(","),
+        TEMPLATE if arguments.template is None else arguments.template,
+    )
+    found = []
+    for count, text in enumerate(texts, 1):
+        result = classifier.classify(text)
+        shown = Classified(result.label, result.probabilities, False, result.tokens, 1)
+        record = {"text": text, "label": result.label, "tokens": result.tokens, "cut": result.cut}
+        cut = f"  [cut to {MOST_TOKENS} of {result.tokens} tokens]" if result.cut else ""
+        found.append(({**record, "probabilities": result.probabilities}, _line(text, shown) + cut))
+        done(count)
+    return found
 
 
 def _texts(arguments: argparse.Namespace) -> list[str]:

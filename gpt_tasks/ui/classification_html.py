@@ -7,23 +7,30 @@ import gradio as gr
 
 from gpt_tasks.tasks.attribution import WordWeight
 from gpt_tasks.tasks.classification import Classified
-from gpt_tasks.tasks.trained_task import TrainedTask
+from gpt_tasks.tasks.trained_task import OUT_OF_SCOPE, TrainedTask
 from gpt_tasks.ui.texts import say
 
 _BARS = 5
 _FAINTEST = 0.08  # of the strongest word's weight: words under it stay plain
 
 
-def decision(result: Classified, task: TrainedTask, request: gr.Request | None) -> str:
-    """The label in words, and the likeliest labels as bars."""
+def decision(result: Classified, task: TrainedTask | None, request: gr.Request | None) -> str:
+    """The label in words, and the likeliest labels as bars.
+
+    Args:
+        task: tells the label's domain; None: labels of the visitor's own
+    """
     if result.out_of_scope:
         headline = f'<div class="decision outside">{escape(say(request, "out_of_scope"))}</div>'
     else:
-        domain = task.domain_of(result.label)
+        domain = task.domain_of(result.label) if task is not None else None
         place = f'<span class="domain">{escape(name_of(domain))}</span>' if domain else ""
         headline = f'<div class="decision">{escape(name_of(result.label))}{place}</div>'
     likeliest = sorted(result.probabilities.items(), key=lambda item: -item[1])[:_BARS]
-    bars = "".join(_bar(label, probability, label == result.label, request) for label, probability in likeliest)
+    names = {OUT_OF_SCOPE: say(request, "out_of_scope_short")} if task is not None else {}
+    bars = "".join(
+        _bar(names.get(label, name_of(label)), probability, label == result.label) for label, probability in likeliest
+    )
     return f'<div role="status">{headline}<div class="bars">{bars}</div></div>'
 
 
@@ -32,8 +39,7 @@ def name_of(label: str) -> str:
     return label.replace("_", " ")
 
 
-def _bar(label: str, probability: float, chosen: bool, request: gr.Request | None) -> str:
-    name = say(request, "out_of_scope_short") if label == "oos" else name_of(label)
+def _bar(name: str, probability: float, chosen: bool) -> str:
     percent = f"{100 * probability:.1f}"
     kind = "bar chosen" if chosen else "bar"
     return (

@@ -3,6 +3,7 @@
 import csv
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 
@@ -14,6 +15,7 @@ from gpt_tasks.tasks.attribution import attribute
 from gpt_tasks.tasks.classification import CHUNK, Classified, TextClassifier, require_texts
 from gpt_tasks.tasks.classifiers import Classifiers, available
 from gpt_tasks.tasks.text_files import read_text_file
+from gpt_tasks.tasks.zero_shot import MOST_TOKENS, TEMPLATE, ZeroShotClassifier
 from gpt_tasks.ui import classification_html
 from gpt_tasks.ui.controls import QUIETLY, Run, RunButtons, examples
 from gpt_tasks.ui.streaming import chips, error_line, notice_line
@@ -22,12 +24,16 @@ from gpt_tasks.ui.texts import label, say
 NAME = "classify"
 MOST_TEXTS = 50_000
 _SHOWN_ROWS = 200
+_ZERO_SHOT_CHUNK = 8  # texts, each read by itself
 _LONGEST_SHOWN = 160  # characters of a text in the table
+ZERO_SHOT = "zero_shot"
+"""the choice of labels of one's own"""
 _EXAMPLES = [
-    ["The acting is superb, but the story falls apart in the last half hour.", "sentiment"],
-    ["Shares of the chip maker jumped after it raised its profit forecast.", "news_topic"],
-    ["how do i move money from my checking account to savings", "intent"],
-    ["what is the airspeed of an unladen swallow", "intent"],
+    ["The acting is superb, but the story falls apart in the last half hour.", "sentiment", ""],
+    ["Shares of the chip maker jumped after it raised its profit forecast.", "news_topic", ""],
+    ["how do i move money from my checking account to savings", "intent", ""],
+    ["what is the airspeed of an unladen swallow", "intent", ""],
+    ["Chop the onions, fry them in butter and add the rice.", ZERO_SHOT, "cooking, sports, astronomy"],
 ]
 
 
@@ -37,6 +43,13 @@ def build(background: BackboneInBackground, tab: gr.Tab) -> None:
     with gr.Row(equal_height=False):
         with gr.Column():
             task = gr.Radio(_named_tasks(None), value=tasks[0], label=label("task_label"), elem_id="classify-task")
+            with gr.Group(visible=False) as own:
+                labels = gr.Textbox(
+                    label=label("labels_label"), placeholder=label("labels_placeholder"), elem_id="labels"
+                )
+                template = gr.Textbox(
+                    value=TEMPLATE, label=label("template_label"), info=label("template_info"), elem_id="template"
+                )
             text = gr.Textbox(
                 lines=6,
                 max_lines=16,
@@ -56,15 +69,25 @@ def build(background: BackboneInBackground, tab: gr.Tab) -> None:
                 headers=["text", "label", "%"], visible=False, interactive=False, wrap=True, elem_id="classify-table"
             )
             download = gr.DownloadButton(label("download_table"), visible=False, size="sm", elem_id="classify-download")
-    examples([row for row in _EXAMPLES if row[1] in tasks], [text, task])
+    examples([row for row in _EXAMPLES if row[1] in {*tasks, ZERO_SHOT}], [text, task, labels])
 
     def classify(
-        request: gr.Request, run: Run, task: str, text: str, line_by_line: bool, file: str | None
+        request: gr.Request,
+        run: Run,
+        task: str,
+        labels: str,
+        template: str,
+        text: str,
+        line_by_line: bool,
+        file: str | None,
     ) -> Iterator[tuple]:
         try:
             backbone = background.get()
             texts = _texts(text or "", line_by_line, file)
-            classifier = classifiers.get(task, backbone)
+            if task == ZERO_SHOT:
+                classifier = ZeroShotClassifier(backbone.engine, backbone.tokenizer, _split(labels), template)
+            else:
+                classifier = classifiers.get(task, backbone)
             if len(texts) == 1 and not file:
                 yield from _one(classifier, texts[0], request)
             else:
@@ -73,8 +96,12 @@ def build(background: BackboneInBackground, tab: gr.Tab) -> None:
             yield gr.skip(), error_line(error, request), gr.skip(), gr.skip()
 
     buttons.connect(
-        [buttons.start.click], classify, [task, text, line_by_line, file], [result, figures, table, download]
+        [buttons.start.click],
+        classify,
+        [task, labels, template, text, line_by_line, file],
+        [result, figures, table, download],
     )
+    task.change(lambda task: gr.update(visible=task == ZERO_SHOT), task, own, **QUIETLY)
     # The browser translates labels, but not the names of choices; see `topic_writing_tab`.
     tab.select(_localise_tasks, None, task, **QUIETLY)
 
@@ -98,7 +125,28 @@ def build(background: BackboneInBackground, tab: gr.Tab) -> None:
             "windows": found.windows,
         }
 
-    gr.api(classify_text, api_name="classify", concurrency_id="writing", concurrency_limit=4)
+    def zero_shot(text: str, labels: str, template: str = TEMPLATE) -> dict:
+        """The likeliest of any labels, without training.
+
+        Args:
+            text: what to classify
+            labels: separated by commas
+            template: a sentence with {} for the label
+        """
+        try:
+            backbone = background.get()
+            found = ZeroShotClassifier(backbone.engine, backbone.tokenizer, _split(labels), template).classify(text)
+        except UserError as error:
+            raise gr.Error(str(error)) from error
+        return asdict(found)
+
+    together = {"concurrency_id": "writing", "concurrency_limit": 4}
+    gr.api(classify_text, api_name="classify", **together)
+    gr.api(zero_shot, api_name="zero_shot", **together)
+
+
+def _split(labels: str) -> list[str]:
+    return labels.replace("，", ",").split(",")
 
 
 def _localise_tasks(request: gr.Request) -> dict:
@@ -106,7 +154,7 @@ def _localise_tasks(request: gr.Request) -> dict:
 
 
 def _named_tasks(request: gr.Request | None) -> list[tuple[str, str]]:
-    return [(say(request, f"task_{name}"), name) for name in available()]
+    return [(say(request, f"task_{name}"), name) for name in (*available(), ZERO_SHOT)]
 
 
 def _texts(text: str, line_by_line: bool, file: str | None) -> list[str]:
@@ -131,28 +179,41 @@ def _texts(text: str, line_by_line: bool, file: str | None) -> list[str]:
     return texts
 
 
-def _one(classifier: TextClassifier, text: str, request: gr.Request) -> Iterator[tuple]:
+def _read(classifier: TextClassifier | ZeroShotClassifier, texts: Sequence[str]) -> list[Classified]:
+    if isinstance(classifier, TextClassifier):
+        return classifier.classify(texts)
+    found = [classifier.classify(text) for text in texts]
+    return [Classified(result.label, result.probabilities, False, result.tokens, 1) for result in found]
+
+
+def _one(classifier: TextClassifier | ZeroShotClassifier, text: str, request: gr.Request) -> Iterator[tuple]:
     begin = perf_counter()
-    found = classifier.classify([text])[0]
+    found = _read(classifier, [text])[0]
     milliseconds = 1000 * (perf_counter() - begin)
-    decision = classification_html.decision(found, classifier.task, request)
+    task = classifier.task if isinstance(classifier, TextClassifier) else None
+    decision = classification_html.decision(found, task, request)
     lines = _chips_of([found], milliseconds, request)
+    if task is None and found.tokens > MOST_TOKENS:
+        lines = notice_line(say(request, "text_cut", most=MOST_TOKENS)) + lines
     hidden = gr.update(visible=False), gr.update(visible=False)
     yield decision, lines, *hidden
     # The words come after the decision: they take as many readings of the text as it has words.
-    weights = attribute(classifier, text, found.label)
+    weights = attribute(classifier, text, found.label) if task is not None else []
     if weights:
         yield decision + classification_html.words(text, weights, request), lines, *hidden
 
 
-def _many(classifier: TextClassifier, texts: Sequence[str], request: gr.Request, run: Run) -> Iterator[tuple]:
+def _many(
+    classifier: TextClassifier | ZeroShotClassifier, texts: Sequence[str], request: gr.Request, run: Run
+) -> Iterator[tuple]:
     begin = perf_counter()
     found: list[Classified] = []
     hidden = gr.update(visible=False), gr.update(visible=False)
-    for start in range(0, len(texts), CHUNK):
+    chunk = CHUNK if isinstance(classifier, TextClassifier) else _ZERO_SHOT_CHUNK
+    for start in range(0, len(texts), chunk):
         if run.stop_asked.is_set():
             break
-        found += classifier.classify(texts[start : start + CHUNK])
+        found += _read(classifier, texts[start : start + chunk])
         yield "", chips([say(request, "texts_done", done=len(found), total=len(texts))]), *hidden
     if run.discarded:
         return

@@ -280,6 +280,18 @@ def test_a_text_is_classified_and_its_words_are_weighed(server, open_page):
     expect(page.locator("#classify-figures [role=alert]")).to_contain_text("is empty")
 
 
+def test_labels_of_ones_own(server, open_page):
+    page = open_page(server)
+    open_tab(page, "Classify")
+    page.get_by_role("button", name="Chop the onions").click()
+    expect(page.locator("#labels input, #labels textarea")).to_have_value("cooking, sports, astronomy")
+    write(page)
+    expect(page.locator("#classify-result .decision")).to_contain_text("cooking", timeout=10_000)
+    page.locator("#labels input, #labels textarea").fill("cooking, Cooking")
+    write(page)
+    expect(page.locator("#classify-figures [role=alert]")).to_contain_text("there twice")
+
+
 def test_many_texts_from_a_file_make_a_table(server, open_page, tmp_path):
     file = tmp_path / "questions.csv"
     file.write_bytes("\ufefftext;label\r\nwhat is my balance;x\r\nflip a coin;y\r\n".encode())
