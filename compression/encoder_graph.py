@@ -4,7 +4,7 @@
     attention_mask       int64 [batch_size, sequence_length] of 0 (padding) and 1
     position_ids         int64 [batch_size, sequence_length], for models with learned positions only
     -> last_hidden_state   float [batch_size, sequence_length, hidden], after the last norm
-       middle_hidden_state float, the same, what layer `middle_layer` leaves in the residual stream
+       hidden_state_N      float, the same, what N layers leave in the residual stream, for each N of `feature_layers`
 
 Each linear layer of a block (joined as `joined_matrices` says) has two more inputs, which other loaders don't see:
 `<layer>.lora_A` [in, rank] and `<layer>.lora_B` [rank, out]. By default their rank is 0, which adds nothing.
@@ -18,7 +18,7 @@ from onnx import TensorProto
 from compression.decoder_graph import DecoderGraph
 from compression.graph import Graph
 from compression.linear import NumberFormat
-from gpt_tasks.backbone.encoder_interface import LAST_HIDDEN, MIDDLE_HIDDEN, lora_inputs, middle_layer
+from gpt_tasks.backbone.encoder_interface import LAST_HIDDEN, feature_layers, layer_output, lora_inputs
 from gpt_tasks.backbone.weights import DecoderWeights
 
 
@@ -42,7 +42,8 @@ class _EncoderGraph(DecoderGraph):
         position_ids = graph.input("position_ids", TensorProto.INT64, shape) if config.positions != "rotary" else ""
         self._lengths_and_bias(ids, mask)
         outputs = self._layers(ids, position_ids, done)
-        for name, value in ((MIDDLE_HIDDEN, outputs[middle_layer(config) - 1]), (LAST_HIDDEN, outputs[-1])):
+        named = {LAST_HIDDEN: outputs[-1], **{layer_output(n): outputs[n - 1] for n in feature_layers(config)}}
+        for name, value in named.items():
             graph.node("Identity", [value], f"{name}.copy", [name])
             graph.output(name, TensorProto.FLOAT, [*shape, config.hidden_size])
 

@@ -5,13 +5,14 @@ import signal
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports below ends quietly; `run` handles it later
 
 from gpt_tasks.command_line import run
-from gpt_tasks.commands import classify, evaluate, generate, prepare, train
+from gpt_tasks.commands import classify, evaluate, generate, prepare, teach, train
 
 COMMANDS = {
     "prepare": prepare,
     "generate": generate,
     "classify": classify,
     "evaluate": evaluate,
+    "teach": teach,
     "train": train,
 }
 

@@ -175,7 +175,7 @@ class TestGenerate:
         )
         assert "Traceback" not in done.stderr and "Exception" not in done.stderr
 
-    @pytest.mark.parametrize("command", ["prepare", "generate", "classify", "evaluate", "train"])
+    @pytest.mark.parametrize("command", ["prepare", "generate", "classify", "evaluate", "teach", "train"])
     def test_help(self, command):
         done = call(command, "--help")
         assert done.returncode == 0 and "usage" in done.stdout
@@ -197,6 +197,23 @@ class TestClassification:
     def test_labels_of_ones_own(self):
         done = call("classify", "--labels", "cooking,sports", "--text", "Chop the onions and fry them.")
         assert done.stdout.startswith("cooking  "), done.stderr
+
+    def test_teach_and_classify(self, tmp_path):
+        data = tmp_path / "examples.csv"
+        lines = [
+            f"{'Fry the onions' if n % 2 else 'The striker scored'} {n},{'food' if n % 2 else 'ball'}" for n in range(8)
+        ]
+        data.write_text("\n".join(["text,label", *lines]))
+        done = call("teach", "--data", data, "--out", tmp_path / "mine", "--json")
+        assert json.loads(done.stdout)["cross_validated_accuracy"] == 1, done.stderr
+        assert {path.name for path in (tmp_path / "mine").iterdir()} == {"classifier.safetensors", "confusion.png"}
+        done = call("classify", "--task", tmp_path / "mine", "--text", "Boil the potatoes.")
+        assert done.stdout.startswith("food  "), done.stderr
+        done = call("evaluate", "--task", tmp_path / "mine", "--data", data, "--json")
+        assert json.loads(done.stdout)["accuracy"] == 1
+        data.write_text("text,label\na,x\nb,x\nc,y\n")
+        done = call("teach", "--data", data, "--out", tmp_path / "other")
+        assert done.returncode == 2 and "'y' has one example only" in done.stderr
 
     def test_train_classify_and_evaluate(self, tiny_folder, tmp_path):
         """A task of one's own on a model of one's own."""

@@ -8,7 +8,7 @@ from safetensors.numpy import load_file
 
 from gpt_tasks.backbone.adapter import Adapter
 from gpt_tasks.backbone.artifact import Artifact, scales_file
-from gpt_tasks.backbone.encoder_interface import LAST_HIDDEN
+from gpt_tasks.backbone.encoder_interface import LAST_HIDDEN, feature_layers, layer_output
 from gpt_tasks.backbone.ort_engine import Turns, new_session
 
 BATCH_TOKENS = 1024
@@ -34,19 +34,26 @@ class EncoderEngine:
         self._bound: dict[int, tuple[Adapter, dict[str, onnxruntime.OrtValue]]] = {}
         self._turns = Turns()
 
-    def encode(
-        self, rows: Sequence[Sequence[int]], adapter: Adapter | None = None, output: str = LAST_HIDDEN
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def encode(self, rows: Sequence[Sequence[int]], adapter: Adapter | None = None) -> tuple[np.ndarray, np.ndarray]:
         """One batch.
 
         Args:
             rows: token ids, at least one each
-            output: LAST_HIDDEN or MIDDLE_HIDDEN
 
         Returns:
             float32 [rows, longest, hidden] (numbers without meaning where a row has ended) and the mask
             [rows, longest] of 0 and 1
         """
+        (hidden,), mask = self._run(rows, adapter, [LAST_HIDDEN])
+        return hidden, mask
+
+    def layers(self, rows: Sequence[Sequence[int]]) -> tuple[list[np.ndarray], np.ndarray]:
+        """As `encode`, without an adapter, what each of `feature_layers` leaves in the residual stream."""
+        return self._run(rows, None, [layer_output(layers) for layers in feature_layers(self.config)])
+
+    def _run(
+        self, rows: Sequence[Sequence[int]], adapter: Adapter | None, outputs: Sequence[str]
+    ) -> tuple[list[np.ndarray], np.ndarray]:
         lengths = np.array([len(row) for row in rows])
         mask = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
         ids = np.zeros(mask.shape, np.int64)
@@ -59,13 +66,14 @@ class EncoderEngine:
             binding.bind_cpu_input("position_ids", np.ascontiguousarray(positions))
         for name, value in self._inputs(adapter).items():
             binding.bind_ortvalue_input(name, value)
-        binding.bind_output(output)
+        for output in outputs:
+            binding.bind_output(output)
         with self._turns.mine():
             self._session.run_with_iobinding(binding)
-        return binding.get_outputs()[0].numpy(), mask
+        return [output.numpy() for output in binding.get_outputs()], mask
 
     def encode_all(
-        self, rows: Sequence[Sequence[int]], adapter: Adapter | None = None, output: str = LAST_HIDDEN
+        self, rows: Sequence[Sequence[int]], adapter: Adapter | None = None
     ) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
         """Batches of like length, the shortest first.
 
@@ -73,7 +81,7 @@ class EncoderEngine:
             the rows' numbers, and what `encode` gives for them
         """
         for batch in length_batches([len(row) for row in rows], BATCH_TOKENS):
-            yield batch, *self.encode([rows[index] for index in batch], adapter, output)
+            yield batch, *self.encode([rows[index] for index in batch], adapter)
 
     def _inputs(self, adapter: Adapter | None) -> dict[str, onnxruntime.OrtValue]:
         if adapter is None:

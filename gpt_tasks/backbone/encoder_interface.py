@@ -3,7 +3,7 @@
 from gpt_tasks.transformer.config import DecoderConfig
 
 LAST_HIDDEN = "last_hidden_state"
-MIDDLE_HIDDEN = "middle_hidden_state"
+_FEATURE_LAYERS = 4
 
 
 def lora_inputs(name: str) -> tuple[str, str]:
@@ -11,7 +11,13 @@ def lora_inputs(name: str) -> tuple[str, str]:
     return f"{name}.lora_A", f"{name}.lora_B"
 
 
-def middle_layer(config: DecoderConfig) -> int:
-    """How many layers `middle_hidden_state` has gone through: a third. A frozen decoder's features are best
-    there for what a text is about; later layers turn to the next token (measured: `README.md`, Teach)."""
-    return max(1, config.layers // 3)
+def layer_output(layers: int) -> str:
+    """The output that has gone through so many layers."""
+    return f"hidden_state_{layers}"
+
+
+def feature_layers(config: DecoderConfig) -> list[int]:
+    """How many layers the features of an untrained backbone have gone through: at a fifth, two, three and four
+    fifths of its depth. No single layer is as good as these together."""
+    fifths = (round(config.layers * fifth / (_FEATURE_LAYERS + 1)) for fifth in range(1, _FEATURE_LAYERS + 1))
+    return sorted({max(1, layers) for layers in fifths})

@@ -9,7 +9,8 @@ from gpt_tasks.backbone.encoder_engine import EncoderEngine
 from gpt_tasks.backbone.prepare import prepare
 from gpt_tasks.progress import Report
 from gpt_tasks.tasks.classification import TextClassifier
-from gpt_tasks.tasks.trained_task import CLASSIFICATION, load_task, shipped_task
+from gpt_tasks.tasks.taught import FeatureReader, TaughtClassifier, from_file
+from gpt_tasks.tasks.trained_task import CLASSIFICATION, TAUGHT_FILE, load_task, shipped_task
 from gpt_tasks.tasks.windows import WindowReader
 
 
@@ -18,7 +19,7 @@ def add_task_arguments(parser: argparse.ArgumentParser, required: bool = True) -
         "--task",
         required=required,
         metavar="TASK",
-        help=f"{', '.join(CLASSIFICATION)}, or the folder of a trained task",
+        help=f"{', '.join(CLASSIFICATION)}, or the folder of a trained or taught task",
     )
     parser.add_argument("--model", metavar="ARTIFACT", help="an exported model (default: the default model)")
     parser.add_argument("--precision", help="one of the model's (default: int8)")
@@ -26,14 +27,23 @@ def add_task_arguments(parser: argparse.ArgumentParser, required: bool = True) -
     parser.add_argument("--progress", choices=["bar", "json", "none"], default="bar")
 
 
-def make_classifier(arguments: argparse.Namespace, report: Report) -> TextClassifier:
+def named_model(name: str | None, report: Report) -> Artifact:
+    """The exported model of a folder, of $GPT_TASKS_MODEL, or the default one."""
+    return Artifact(Path(name).expanduser()) if name else named_artifact() or prepare(report)
+
+
+def make_classifier(arguments: argparse.Namespace, report: Report) -> TextClassifier | TaughtClassifier:
     """
     Raises:
         UserError: no such task or model, or two that don't belong together.
     """
-    artifact = Artifact(Path(arguments.model).expanduser()) if arguments.model else named_artifact() or prepare(report)
-    name = arguments.task
-    # A task's own name comes before a folder that happens to be called so.
-    task = shipped_task(name, artifact) if name in CLASSIFICATION else load_task(Path(name).expanduser(), artifact)
+    artifact = named_model(arguments.model, report)
+    name, folder = arguments.task, Path(arguments.task).expanduser()
+    reader = WindowReader.of(artifact, artifact.load_tokenizer())
     engine = EncoderEngine(artifact, arguments.precision or preferred_precision(artifact.precisions))
-    return TextClassifier(engine, WindowReader.of(artifact, artifact.load_tokenizer()), task)
+    # A task's own name comes before a folder that happens to be called so.
+    if name in CLASSIFICATION:
+        return TextClassifier(engine, reader, shipped_task(name, artifact))
+    if (folder / TAUGHT_FILE).is_file():
+        return TaughtClassifier(FeatureReader(engine, reader), from_file(folder / TAUGHT_FILE, artifact))
+    return TextClassifier(engine, reader, load_task(folder, artifact))

@@ -18,6 +18,7 @@ from gpt_tasks.errors import UserError
 from gpt_tasks.progress import Progress, Report
 from gpt_tasks.progress_output import make_reporter
 from gpt_tasks.tasks.classification import Classified, TextClassifier, require_texts
+from gpt_tasks.tasks.taught import TaughtClassifier
 from gpt_tasks.tasks.text_files import parse_texts, read_text_file
 from gpt_tasks.tasks.zero_shot import MOST_TOKENS, TEMPLATE, ZeroShotClassifier
 
@@ -95,9 +96,9 @@ def _texts(arguments: argparse.Namespace) -> list[str]:
     return [row.text for row in parse_texts(sys.stdin.buffer.read(), "standard input")]
 
 
-def _record(text: str, result: Classified, classifier: TextClassifier) -> dict:
+def _record(text: str, result: Classified, classifier: TextClassifier | TaughtClassifier) -> dict:
     record = {"text": text, "label": result.label, "probability": result.confidence}
-    if classifier.task.out_of_scope is not None:
+    if isinstance(classifier, TextClassifier) and classifier.task.out_of_scope is not None:
         record["out_of_scope"] = result.out_of_scope
         record["domain"] = classifier.task.domain_of(result.label)
     return {

@@ -9,11 +9,14 @@ from sklearn.metrics import f1_score, precision_recall_fscore_support
 from gpt_tasks.errors import UserError
 from gpt_tasks.tasks.calibration import expected_calibration_error
 from gpt_tasks.tasks.classification import TextClassifier, require_texts
+from gpt_tasks.tasks.taught import TaughtClassifier
 from gpt_tasks.tasks.text_files import LabelledText
 
 
 def evaluate_classifier(
-    classifier: TextClassifier, rows: Sequence[LabelledText], done: Callable[[int], None] = lambda count: None
+    classifier: TextClassifier | TaughtClassifier,
+    rows: Sequence[LabelledText],
+    done: Callable[[int], None] = lambda count: None,
 ) -> dict:
     """accuracy, macro_f1, per_class (precision, recall, f1, texts), expected_calibration_error, texts_per_second;
     with an out-of-scope rule also in_scope_accuracy and out_of_scope_recall, and accuracy counts its decisions.
@@ -21,7 +24,8 @@ def evaluate_classifier(
     Raises:
         UserError: a label that the task hasn't got.
     """
-    labels = classifier.task.labels
+    task = classifier.task if isinstance(classifier, TextClassifier) else None
+    labels = classifier.taught.labels if task is None else task.labels
     for row in rows:
         if row.label not in labels:
             raise UserError(
@@ -48,7 +52,7 @@ def evaluate_classifier(
         "texts_per_second": len(rows) / seconds,
         "texts": len(rows),
     }
-    rule = classifier.task.out_of_scope
+    rule = None if task is None else task.out_of_scope
     if rule is not None:
         outside = truth == labels[rule.label]
         figures["in_scope_accuracy"] = float(right[~outside].mean()) if (~outside).any() else None

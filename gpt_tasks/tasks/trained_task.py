@@ -19,6 +19,8 @@ from gpt_tasks.tasks.heads import LinearHead
 from gpt_tasks.tasks.out_of_scope import OutOfScopeRule
 
 HEAD_FILE, SETTINGS_FILE = "head.safetensors", "head.json"
+TAUGHT_FILE = "classifier.safetensors"
+"""What makes a folder one of `tasks.taught`."""
 SHIPPED = Path(__file__).resolve().parents[2] / "assets" / "tasks"
 CLASSIFICATION = ("sentiment", "news_topic", "intent")
 """The classification tasks that come with the project."""

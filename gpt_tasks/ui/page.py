@@ -10,7 +10,7 @@ from gpt_tasks.backbone.backbone import BackboneInBackground
 from gpt_tasks.errors import UserError
 from gpt_tasks.tasks import dialogue, open_ended, topic_writing
 from gpt_tasks.tasks.classifiers import available
-from gpt_tasks.ui import classify_tab, dialogue_tab, open_ended_tab, status, topic_writing_tab
+from gpt_tasks.ui import classify_tab, dialogue_tab, open_ended_tab, status, teach_tab, topic_writing_tab
 from gpt_tasks.ui.texts import browser_texts, label
 
 _ASSETS = Path(__file__).resolve().parents[2] / "assets"
@@ -51,6 +51,8 @@ def build_page(background: BackboneInBackground, off: Mapping[str, UserError] = 
             if available():
                 with gr.Tab(label("tab_classify"), id=classify_tab.NAME) as classify:
                     classify_tab.build(background, classify)
+            with gr.Tab(label("tab_teach"), id=teach_tab.NAME):
+                teach_tab.build(background)
 
         def forget(request: gr.Request) -> None:
             """The visitor has closed the page: their caches go."""

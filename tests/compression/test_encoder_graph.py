@@ -8,7 +8,7 @@ from peft import LoraConfig, get_peft_model
 from gpt_tasks.backbone.adapter import Adapter, fuse, read_adapter
 from gpt_tasks.backbone.architectures import adapter_modules
 from gpt_tasks.backbone.encoder_engine import EncoderEngine, length_batches
-from gpt_tasks.backbone.encoder_interface import MIDDLE_HIDDEN, middle_layer
+from gpt_tasks.backbone.encoder_interface import feature_layers
 from gpt_tasks.errors import UserError
 from tests import tiny_models
 
@@ -50,11 +50,12 @@ class TestWithoutAdapter:
         for index, row in enumerate(ROWS):
             np.testing.assert_allclose(hidden[index, : len(row)], reference_hidden(reference, row), atol=2e-4)
 
-    def test_middle_is_the_residual_stream_there(self, tiny_artifact):
+    def test_layers_are_the_residual_stream_there(self, tiny_artifact):
         artifact, reference = tiny_artifact("llama")
-        hidden, _ = EncoderEngine(artifact, "fp32").encode(ROWS[:1], output=MIDDLE_HIDDEN)
-        expected = reference_hidden(reference, ROWS[0], middle_layer(artifact.config))
-        np.testing.assert_allclose(hidden[0], expected, atol=2e-4)
+        layers, _ = EncoderEngine(artifact, "fp32").layers(ROWS[:1])
+        assert feature_layers(artifact.config) == [1, 2]
+        for count, hidden in zip(feature_layers(artifact.config), layers, strict=True):
+            np.testing.assert_allclose(hidden[0], reference_hidden(reference, ROWS[0], count), atol=2e-4)
 
     @pytest.mark.parametrize("precision", ["int8", "int8_blocks", "int4"])
     def test_shares_the_decoders_weights(self, tiny_artifact, precision):

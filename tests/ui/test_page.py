@@ -209,7 +209,7 @@ def test_a_chinese_browser_gets_chinese(server, open_page):
 
 def test_it_fits_a_phone(server, open_page):
     page = open_page(server, viewport={"width": 390, "height": 844})
-    for tab in ("On a topic", "Dialogue", "Classify", "Open-ended"):
+    for tab in ("On a topic", "Dialogue", "Classify", "Teach", "Open-ended"):
         open_tab(page, tab)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
@@ -292,6 +292,41 @@ def test_labels_of_ones_own(server, open_page):
     expect(page.locator("#classify-figures [role=alert]")).to_contain_text("there twice")
 
 
+def test_a_visitor_teaches_a_classifier_and_takes_it_along(server, open_page, tmp_path):
+    page = open_page(server)
+    open_tab(page, "Teach")
+    page.locator("#teach-try").click()
+    expect(page.locator("#teach-result [role=alert]")).to_contain_text("Teach a classifier first")
+    write(page)
+    expect(page.locator("#teach-figures")).to_contain_text("3 labels, 12 examples", timeout=20_000)
+    expect(page.locator("#confusion img")).to_be_visible()
+    page.fill("#teach-text textarea", "The lamp was broken when it came.")
+    page.locator("#teach-try").click()
+    expect(page.locator("#teach-result .decision")).to_contain_text("complaint", timeout=10_000)
+    with page.expect_download() as download:
+        page.locator("#teach-download").click()
+    path = tmp_path / "classifier.safetensors"
+    path.write_bytes(Path(download.value.path()).read_bytes())
+
+    other = open_page(server)  # another visitor, who hasn't got it
+    open_tab(other, "Teach")
+    other.fill("#teach-text textarea", "Is it waterproof?")
+    other.locator("#teach-try").click()
+    expect(other.locator("#teach-result [role=alert]")).to_contain_text("Teach a classifier first")
+    other.set_input_files("#teach-back input[type=file]", path)
+    expect(other.locator("#teach-result")).to_contain_text("loaded: complaint, praise, question", timeout=10_000)
+    other.locator("#teach-try").click()
+    expect(other.locator("#teach-result .decision")).to_contain_text("question", timeout=10_000)
+
+    other.fill("#teach-lines textarea", "a: x\nno label here")
+    write(other)
+    expect(other.locator("#teach-figures [role=alert]")).to_contain_text("Line 2")
+    path.write_bytes(path.read_bytes()[:-8] + b"12345678")
+    other.locator("#teach-back button[aria-label='Clear']").click()
+    other.set_input_files("#teach-back input[type=file]", path)
+    expect(other.locator("#teach-result [role=alert]")).to_contain_text("was changed", timeout=10_000)
+
+
 def test_many_texts_from_a_file_make_a_table(server, open_page, tmp_path):
     file = tmp_path / "questions.csv"
     file.write_bytes("\ufefftext;label\r\nwhat is my balance;x\r\nflip a coin;y\r\n".encode())
@@ -343,6 +378,9 @@ def test_idle_memory(default_artifact, open_page, tmp_path):
         page.fill("#classify-text textarea", PROMPT)
         write(page)
         expect(page.locator("#classify-figures")).to_contain_text("ms", timeout=10_000)
+        open_tab(page, "Teach")  # brings scikit-learn
+        write(page)
+        expect(page.locator("#teach-figures")).to_contain_text("accuracy", timeout=20_000)
         page.close()
         time.sleep(1)
         assert server.resident_megabytes() <= 600

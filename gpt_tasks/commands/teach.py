@@ -1,0 +1,55 @@
+"""Teach a classifier from a few labelled texts, in seconds: a .csv or .jsonl file with text and label.
+
+The backbone stays as it is. Use the result with: python -m gpt_tasks classify --task OUT --text "..."
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from gpt_tasks.backbone.artifact import preferred_precision
+from gpt_tasks.backbone.encoder_engine import EncoderEngine
+from gpt_tasks.commands.classification_options import named_model
+from gpt_tasks.home import require_writable, whole_folder
+from gpt_tasks.progress import Progress
+from gpt_tasks.progress_output import make_reporter
+from gpt_tasks.tasks import taught as lessons
+from gpt_tasks.tasks.text_files import read_text_file
+from gpt_tasks.tasks.trained_task import TAUGHT_FILE
+from gpt_tasks.tasks.windows import WindowReader
+
+SUMMARY = "teach a classifier from a few examples a label, in seconds"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", required=True, type=Path, metavar="FILE", help="labelled texts")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="gets classifier and confusion matrix")
+    parser.add_argument("--model", metavar="ARTIFACT", help="an exported model (default: the default model)")
+    parser.add_argument("--precision", help="one of the model's (default: int8)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--progress", choices=["bar", "json", "none"], default="bar")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    rows = read_text_file(arguments.data, labelled=True)
+    lessons.require_teachable(rows)
+    require_writable(arguments.out)
+    with make_reporter(arguments.progress) as report:
+        artifact = named_model(arguments.model, report)
+        engine = EncoderEngine(artifact, arguments.precision or preferred_precision(artifact.precisions))
+        reader = lessons.FeatureReader(engine, WindowReader.of(artifact, artifact.load_tokenizer()))
+        taught = lessons.teach(
+            reader, rows, artifact.fingerprint, lambda count: report(Progress("reading", count, len(rows), "texts"))
+        )
+    with whole_folder(arguments.out) as folder:
+        (folder / TAUGHT_FILE).write_bytes(lessons.to_bytes(taught))
+        lessons.draw_confusion(taught, folder / "confusion.png")
+    if arguments.json:
+        figures = {"labels": taught.labels, "examples": len(rows), "cross_validated_accuracy": taught.lesson.accuracy}
+        sys.stdout.write(json.dumps(figures, ensure_ascii=False) + "\n")
+    else:
+        sys.stdout.write(
+            f"{arguments.out}: {len(taught.labels)} labels, {len(rows)} examples, cross-validated accuracy "
+            f"{100 * taught.lesson.accuracy:.1f} %\n"
+        )

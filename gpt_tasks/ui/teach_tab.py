@@ -1,0 +1,188 @@
+"""Tab: teach a classifier of one's own from a few examples, try it, take it along."""
+
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from time import perf_counter
+
+import gradio as gr
+
+from gpt_tasks.backbone.backbone import Backbone, BackboneInBackground
+from gpt_tasks.errors import UserError
+from gpt_tasks.tasks.classification import require_texts
+from gpt_tasks.tasks.taught import FeatureReader, Taught, TaughtClassifier, draw_confusion, from_file, teach, to_bytes
+from gpt_tasks.tasks.text_files import LabelledText, read_text_file
+from gpt_tasks.tasks.trained_task import TAUGHT_FILE
+from gpt_tasks.tasks.windows import WindowReader
+from gpt_tasks.ui.classification_html import decision
+from gpt_tasks.ui.controls import CONCURRENCY, Run, RunButtons
+from gpt_tasks.ui.streaming import chips, error_line
+from gpt_tasks.ui.texts import label, say
+
+NAME = "teach"
+_MOST_EXAMPLES = 2000
+_EXAMPLES = """\
+complaint: My parcel is two weeks late and nobody answers.
+complaint: The screen cracked on the first day.
+complaint: I was charged twice for the same order.
+complaint: The food arrived cold and the driver was rude.
+praise: Your support team solved it in five minutes, thank you!
+praise: Best headphones I have ever owned.
+praise: The cake was wonderful, everybody asked for more.
+praise: Fast delivery and beautiful packaging.
+question: Do you ship to Norway?
+question: Which size should I take if I am 1.80 m tall?
+question: How long does the battery last?
+question: Can I change the address after I have ordered?"""
+
+
+def build(background: BackboneInBackground) -> None:
+    taught = gr.State()  # a visitor's own; goes with their session
+    with gr.Row(equal_height=False):
+        with gr.Column():
+            lines = gr.Textbox(
+                value=_EXAMPLES,
+                lines=12,
+                max_lines=20,
+                label=label("teach_lines_label"),
+                info=label("teach_lines_info"),
+                elem_id="teach-lines",
+            )
+            file = gr.File(
+                label=label("teach_file_label"), file_types=[".csv", ".tsv", ".jsonl"], height=160, elem_id="teach-file"
+            )
+            buttons = RunButtons("teach_start")
+            figures = gr.HTML(elem_id="teach-figures", elem_classes="figures-box")
+        with gr.Column():
+            picture = gr.Image(
+                label=label("confusion_label"), visible=False, interactive=False, height=340, elem_id="confusion"
+            )
+            download = gr.DownloadButton(label("teach_download"), visible=False, size="sm", elem_id="teach-download")
+            text = gr.Textbox(
+                lines=3,
+                label=label("teach_try_label"),
+                placeholder=label("teach_try_placeholder"),
+                elem_id="teach-text",
+            )
+            try_it = gr.Button(label("classify"), elem_id="teach-try")
+            result = gr.HTML(elem_id="teach-result")
+            back = gr.File(
+                label=label("teach_back_label"), file_types=[".safetensors"], height=160, elem_id="teach-back"
+            )
+
+    def train(request: gr.Request, run: Run, lines: str, file: str | None) -> Iterator[tuple]:
+        nothing = [gr.skip()] * 3
+        try:
+            backbone = background.get()
+            rows = _rows(lines or "", file)
+            begin = perf_counter()
+
+            def done(count: int) -> None:
+                if run.stop_asked.is_set():
+                    raise UserError("Stopped.", key="ended_stopped")
+
+            made = teach(_reader(backbone), rows, backbone.artifact.fingerprint, done)
+        except UserError as error:
+            yield error_line(error, request), *nothing
+            return
+        folder = Path(tempfile.mkdtemp(prefix="taught-"))
+        (folder / TAUGHT_FILE).write_bytes(to_bytes(made))
+        draw_confusion(made, folder / "confusion.png")
+        seconds = f"{perf_counter() - begin:.1f}"
+        found = [
+            say(request, "teach_accuracy", accuracy=f"{100 * made.lesson.accuracy:.0f}"),
+            say(request, "teach_examples", labels=len(made.labels), examples=len(rows)),
+            say(request, "teach_seconds", seconds=seconds),
+        ]
+        yield (
+            chips(found),
+            gr.update(value=str(folder / "confusion.png"), visible=True),
+            gr.update(value=str(folder / TAUGHT_FILE), visible=True),
+            made,
+        )
+
+    def classify(request: gr.Request, text: str, made: Taught | None) -> str:
+        try:
+            backbone = background.get()
+            if made is None:
+                raise UserError("Teach a classifier first, or load one.", key="teach_first")
+            require_texts([text or ""])
+            return decision(TaughtClassifier(_reader(backbone), made).classify([text])[0], None, request)
+        except UserError as error:
+            return error_line(error, request)
+
+    def load(request: gr.Request, path: str) -> tuple:
+        try:
+            made = from_file(Path(path), background.get().artifact)
+        except UserError as error:
+            return gr.skip(), error_line(error, request)
+        return made, chips([say(request, "teach_loaded", labels=", ".join(made.labels[:10]))])
+
+    buttons.connect([buttons.start.click], train, [lines, file], [figures, picture, download, taught])
+    privately = {"show_progress": "hidden", "api_visibility": "private", **CONCURRENCY}
+    gr.on([try_it.click, text.submit], classify, [text, taught], result, **privately)
+    back.upload(load, back, [taught, result], **privately)
+
+    def teach_texts(examples: list[list[str]], texts: list[str]) -> dict:
+        """A classifier from labelled examples, and what it says of other texts.
+
+        Args:
+            examples: pairs of label and text
+            texts: to classify
+        """
+        try:
+            backbone = background.get()
+            rows = [_pair(pair, number) for number, pair in enumerate(examples, 1)]
+            reader = _reader(backbone)
+            made = teach(reader, rows, backbone.artifact.fingerprint)
+            found = TaughtClassifier(reader, made).classify(texts) if texts else []
+        except UserError as error:
+            raise gr.Error(str(error)) from error
+        return {
+            "labels": made.labels,
+            "cross_validated_accuracy": made.lesson.accuracy,
+            "results": [{"label": one.label, "probabilities": one.probabilities} for one in found],
+        }
+
+    gr.api(teach_texts, api_name="teach", **CONCURRENCY)
+
+
+def _reader(backbone: Backbone) -> FeatureReader:
+    return FeatureReader(backbone.encoder, WindowReader.of(backbone.artifact, backbone.tokenizer))
+
+
+def _rows(lines: str, file: str | None) -> list[LabelledText]:
+    """
+    Raises:
+        UserError: a line without a label, too many examples, a file that can't be read.
+    """
+    if file:
+        rows = read_text_file(Path(file), labelled=True)
+    else:
+        rows = [_line(line, number) for number, line in enumerate(lines.split("\n"), 1) if line.strip()]
+    if len(rows) > _MOST_EXAMPLES:
+        raise UserError(
+            f"{len(rows):,} examples are more than the {_MOST_EXAMPLES:,} that are taken here. Leave some out.",
+            key="teach_too_many",
+            examples=len(rows),
+            most=_MOST_EXAMPLES,
+        )
+    return rows
+
+
+def _line(line: str, number: int) -> LabelledText:
+    match = re.fullmatch(r"\s*([^:：]+?)\s*[:：]\s*(.*?)\s*", line)
+    if match is None or not match[2]:
+        raise UserError(
+            f'Line {number} is not "label: text".',
+            key="teach_line_wrong",
+            line=number,
+        )
+    return LabelledText(match[2], match[1], number)
+
+
+def _pair(pair: Sequence[str], number: int) -> LabelledText:
+    if len(pair) != 2:
+        raise UserError(f"Example {number} is not a pair of label and text.")
+    return LabelledText(pair[1], pair[0], number)

@@ -1,0 +1,132 @@
+"""Features of the frozen backbone and what is taught on them."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load, save
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+from gpt_tasks.errors import UserError
+from gpt_tasks.tasks import taught as lessons
+from gpt_tasks.tasks.taught import FeatureReader, TaughtClassifier, fit, from_file, teach, to_bytes
+from gpt_tasks.tasks.text_files import LabelledText
+from gpt_tasks.tasks.windows import WindowReader
+
+EXAMPLES = {
+    "cooking": ["Fry the onions in butter.", "Add a pinch of salt to the soup.", "Bake the bread for an hour."],
+    "sports": ["The striker scored twice.", "She won the race by a second.", "The coach praised his team."],
+    "weather": ["It rained all night.", "A cold wind blows from the north.", "Tomorrow will be sunny."],
+}
+ROWS = [LabelledText(text, label, 1) for label, texts in EXAMPLES.items() for text in texts]
+NEW = {
+    "Stir the sauce and let it simmer.": "cooking",
+    "The goalkeeper saved a penalty.": "sports",
+    "Heavy snow fell in the mountains.": "weather",
+}
+
+
+@pytest.fixture(scope="module")
+def reader(default_backbone):
+    return FeatureReader(
+        default_backbone.encoder, WindowReader.of(default_backbone.artifact, default_backbone.tokenizer)
+    )
+
+
+@pytest.fixture(scope="module")
+def made(reader, default_artifact):
+    return teach(reader, ROWS, default_artifact.fingerprint)
+
+
+class TestFit:
+    def test_without_shrinkage_it_is_scikit_learns(self, monkeypatch):
+        monkeypatch.setattr(lessons, "_SHRINKAGE", 1e-9)
+        rng = np.random.default_rng(0)
+        truth = rng.permutation(np.repeat([0, 1, 2], 50))
+        x = rng.normal(size=(150, 4)) @ rng.normal(size=(4, 4)) + np.eye(3, 4)[truth] * 2
+        ours = fit(x, truth, 3).logits(x)
+        theirs = LinearDiscriminantAnalysis(priors=[1 / 3] * 3, solver="eigen").fit(x, truth).decision_function(x)
+        centered = [scores - scores.mean(axis=1, keepdims=True) for scores in (ours, theirs)]
+        # scikit-learn divides by n too; a constant a row is no difference.
+        np.testing.assert_allclose(*centered, rtol=1e-3, atol=1e-3)
+
+    def test_more_features_than_examples(self):
+        """The way through singular vectors against the p x p matrix."""
+        rng = np.random.default_rng(1)
+        truth = np.repeat([0, 1], 5)
+        x = rng.normal(size=(10, 30)) + truth[:, None]
+        model = fit(x, truth, 2)
+        z = (x - x.mean(axis=0)) / x.std(axis=0)
+        means = np.stack([z[truth == k].mean(axis=0) for k in (0, 1)])
+        spread = (z - means[truth]).T @ (z - means[truth]) / 10
+        sigma = 0.3 * spread + 0.7 * np.trace(spread) / 30 * np.eye(30)
+        weight = np.linalg.solve(sigma, means.T).T
+        np.testing.assert_allclose(model.weight, weight, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(model.bias, -0.5 * (weight * means).sum(axis=1), rtol=1e-4)
+
+
+class TestTeaching:
+    def test_learns_from_three_examples_a_label(self, reader, made):
+        found = TaughtClassifier(reader, made).classify(list(NEW))
+        assert [result.label for result in found] == list(NEW.values())
+        assert made.lesson.confusion.sum() == len(ROWS)
+        assert made.lesson.accuracy == np.trace(made.lesson.confusion) / len(ROWS) > 0.6
+
+    def test_features_are_those_of_the_torch_decoder(self, default_artifact, reader):
+        from gpt_tasks.backbone.torch_engine import load_decoder
+        from gpt_tasks.backbone.weights import open_model
+
+        ids = WindowReader.of(default_artifact, default_artifact.load_tokenizer()).first("It rained all night.")
+        outputs = []
+        with torch.no_grad():
+            load_decoder(open_model("default").weights).encode(torch.tensor([ids]), layer_outputs=outputs)
+        expected = np.concatenate([outputs[n - 1][0, 1:].mean(dim=0).numpy() for n in (6, 12, 18, 24)])
+        found = reader.read(["It rained all night."])[0]
+        assert found @ expected / np.linalg.norm(found) / np.linalg.norm(expected) > 0.99  # int8
+
+    @pytest.mark.parametrize(
+        "rows, message",
+        [
+            ([("a", "x"), ("b", "x")], "at least two labels"),
+            ([("a", "x"), ("b", "x"), ("c", "y")], "'y' has one example only"),
+            ([("a", "x"), ("b", " "), ("c", "y")], "label is empty"),
+            ([("a", "x"), ("b", "x"), ("c", "y"), ("", "y")], "is empty"),
+        ],
+    )
+    def test_what_cannot_be_taught(self, reader, rows, message):
+        with pytest.raises(UserError, match=message):
+            teach(reader, [LabelledText(text, label, 1) for text, label in rows], "")
+
+
+class TestFile:
+    def test_comes_back_as_it_was(self, reader, made, default_artifact, tmp_path):
+        (tmp_path / "c.safetensors").write_bytes(to_bytes(made))
+        again = from_file(tmp_path / "c.safetensors", default_artifact)
+        for one, other in zip(
+            TaughtClassifier(reader, made).classify(list(NEW)),
+            TaughtClassifier(reader, again).classify(list(NEW)),
+            strict=True,
+        ):
+            assert one.probabilities == pytest.approx(other.probabilities)
+
+    def test_edited_or_foreign_or_broken_files_are_refused(self, made, default_artifact, tiny_artifact, tmp_path):
+        content = to_bytes(made)
+        path = tmp_path / "c.safetensors"
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+        tensors = load(content)
+        path.write_bytes(save({**tensors, "bias": tensors["bias"] + 1}, header))
+        with pytest.raises(UserError, match="was changed"):
+            from_file(path, default_artifact)
+        path.write_bytes(save(tensors, {**header, "classifier": header["classifier"].replace("sports", "sport")}))
+        with pytest.raises(UserError, match="was changed"):
+            from_file(path, default_artifact)
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="another model"):
+            from_file(path, tiny_artifact("llama")[0])
+        path.write_bytes(content[:1000])
+        with pytest.raises(UserError, match="damaged"):
+            from_file(path, default_artifact)
+        path.write_bytes(save({"x": np.zeros(2)}))
+        with pytest.raises(UserError, match="not a taught classifier"):
+            from_file(path, default_artifact)
