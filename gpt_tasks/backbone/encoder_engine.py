@@ -11,8 +11,8 @@ from gpt_tasks.backbone.artifact import Artifact, scales_file
 from gpt_tasks.backbone.encoder_interface import LAST_HIDDEN, feature_layers, layer_output
 from gpt_tasks.backbone.ort_engine import Turns, new_session
 
-BATCH_TOKENS = 1024
-"""Padding counted. More at once is no faster (measured with 512 to 4096) and takes more memory."""
+BATCH_TOKENS = 512
+"""Padding counted. More at once is no faster (measured with 256 to 4096) and takes more memory."""
 
 
 class EncoderEngine:
@@ -29,6 +29,9 @@ class EncoderEngine:
         self.config = artifact.config
         path = artifact.encoder_path(precision)
         self._session = new_session(path, threads)
+        # Memory that a batch took goes back after it: 80 MB less at rest, and no slower.
+        self._run_options = onnxruntime.RunOptions()
+        self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         scales = path.with_name(scales_file(path.name))
         self._scales = load_file(scales) if scales.is_file() else {}
         self._bound: dict[int, tuple[Adapter, dict[str, onnxruntime.OrtValue]]] = {}
@@ -69,7 +72,7 @@ class EncoderEngine:
         for output in outputs:
             binding.bind_output(output)
         with self._turns.mine():
-            self._session.run_with_iobinding(binding)
+            self._session.run_with_iobinding(binding, self._run_options)
         return [output.numpy() for output in binding.get_outputs()], mask
 
     def encode_all(

@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rank", type=int, default=8, help="of LoRA; alpha is twice that (default: %(default)s)")
     parser.add_argument("--first-layer", type=int, default=0, help="LoRA corrects this layer and those above it")
     parser.add_argument("--label-smoothing", type=float, default=0.0)
+    parser.add_argument("--balanced", action="store_true", help="every label counts the same, however many examples")
     parser.add_argument("--epochs", type=float, default=3)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--tokens-per-batch", type=int, default=1024, help="padding counted (default: %(default)s)")
@@ -69,6 +70,7 @@ def run(arguments: argparse.Namespace) -> None:
         rank=arguments.rank,
         first_layer=arguments.first_layer,
         label_smoothing=arguments.label_smoothing,
+        balanced=arguments.balanced,
         licence=arguments.licence,
     )
     with make_reporter(arguments.progress) as report:

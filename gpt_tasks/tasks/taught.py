@@ -1,8 +1,11 @@
 """A classifier that a visitor teaches in seconds: features of the frozen backbone, a linear model on top.
 
-The features are the means over a text's tokens of what four layers leave in the residual stream, side by side,
-standardized. The model is linear discriminant analysis with one covariance, shrunk towards a multiple of the identity:
-with ten examples a label and thousands of features it beats logistic regression by three to four points.
+The features are what four layers leave in the residual stream, standardized: the mean over the text's tokens, beside
+the last token of a question that is put after the text. Answering it in one word, the model must sum the text up
+(Jiang et al. 2023, "Scaling Sentence Embeddings with Large Language Models"). Causal attention gives both in one pass.
+The model is linear discriminant analysis with one covariance, shrunk towards a multiple of the identity. With ten
+examples for each of Banking77's labels, logistic regression on means reaches 68 % on dev, this analysis 72 %, with the
+question 74 %.
 """
 
 import hashlib
@@ -26,6 +29,7 @@ from gpt_tasks.tasks.heads import pool, softmax
 from gpt_tasks.tasks.text_files import LabelledText
 from gpt_tasks.tasks.windows import WindowReader
 
+QUESTION = '\nThis message means in one word: "'
 _SHRINKAGE = 0.7
 _FOLDS = 5
 _TENSORS = ("mean", "deviation", "weight", "bias")
@@ -75,15 +79,16 @@ class FeatureReader:
 
     def __init__(self, engine: EncoderEngine, reader: WindowReader) -> None:
         self._engine, self._reader = engine, reader
+        self._question = reader.tokens(QUESTION)
 
     def read(self, texts: Sequence[str], done: Callable[[int], None] = lambda count: None) -> np.ndarray:
-        """[texts, layers · hidden]; of a long text the mean over its windows.
+        """[texts, 2 · layers · hidden]; of a long text the mean over its windows.
 
         Args:
             done: told how many texts are read, after every chunk; may raise to stop
         """
         require_texts(texts)
-        width = len(feature_layers(self._engine.config)) * self._engine.config.hidden_size
+        width = 2 * len(feature_layers(self._engine.config)) * self._engine.config.hidden_size
         features = np.zeros((len(texts), width), np.float32)
         for begin in range(0, len(texts), CHUNK):
             self._read_chunk(texts[begin : begin + CHUNK], features[begin : begin + CHUNK])
@@ -93,14 +98,16 @@ class FeatureReader:
     def _read_chunk(self, texts: Sequence[str], features: np.ndarray) -> None:
         windows = [self._reader.read(text).pieces for text in texts]
         owners = [(index, len(pieces)) for index, pieces in enumerate(windows) for _ in pieces]
-        rows = [piece for pieces in windows for piece in pieces]
+        rows = [(*piece, *self._question) for pieces in windows for piece in pieces]
         for batch in length_batches([len(row) for row in rows], BATCH_TOKENS):
             layers, mask = self._engine.layers([rows[index] for index in batch])
+            ends = mask.sum(axis=1) - len(self._question)  # [rows], of the text
             # The first token is the same in all texts, and its numbers are hundreds of times the others'.
-            mask = mask * (np.arange(mask.shape[1]) > 0) if mask.shape[1] > 1 else mask
-            mask[mask.sum(axis=1) == 0, 0] = 1  # a text without any other token
-            pooled = np.concatenate([pool("mean", hidden, mask) for hidden in layers], axis=1)
-            for index, row in zip(batch, pooled, strict=True):
+            of_text = ((np.arange(mask.shape[1]) > 0) & (np.arange(mask.shape[1]) < ends[:, None])).astype(mask.dtype)
+            of_text[ends == 1, 0] = 1  # a text without any other token
+            pooled = [pool("mean", hidden, of_text) for hidden in layers]
+            pooled += [pool("last", hidden, mask) for hidden in layers]
+            for index, row in zip(batch, np.concatenate(pooled, axis=1), strict=True):
                 owner, count = owners[index]
                 features[owner] += row / count
 

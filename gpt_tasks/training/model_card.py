@@ -37,6 +37,10 @@ def model_card(
         f"--tokens-per-batch {options.tokens_per_batch} --accumulation {options.accumulation} "
         f"--evaluations-per-epoch {options.evaluations_per_epoch}"
     )
+    if training.balanced:
+        command.append("--balanced")
+    if training.label_smoothing:
+        command.append(f"--label-smoothing {training.label_smoothing}")
     shell = " \\\n    ".join(command)
     return f"""# {training.task}
 

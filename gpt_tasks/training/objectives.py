@@ -58,6 +58,8 @@ class Classification:
     Args:
         train, dev: token ids and the label's number, each
         label_smoothing: the part of the probability that is spread over all labels
+        balanced: every label counts the same, however many examples it has: log p(label) in train is added to the
+            logits while training, so that they needn't learn it (logit adjustment, Menon et al. 2021)
     """
 
     def __init__(
@@ -66,17 +68,20 @@ class Classification:
         train: Sequence[tuple[Sequence[int], int]],
         dev: Sequence[tuple[Sequence[int], int]],
         label_smoothing: float = 0.0,
+        balanced: bool = False,
     ) -> None:
         self.model = model
         self._train, self._dev = train, dev
         self._smoothing = label_smoothing
         self.lengths = [len(ids) for ids, _ in train]
+        counts = torch.bincount(torch.tensor([label for _, label in train]), minlength=model.head.out_features)
+        self._offsets = (counts / len(train)).log() if balanced else torch.zeros(len(counts))  # [labels]
 
     def loss(self, examples: Sequence[int]) -> Tensor:
         rows = [self._train[index] for index in examples]
         logits = self.model(*pad([ids for ids, _ in rows]))  # [batch, labels]
         labels = torch.tensor([label for _, label in rows])
-        return functional.cross_entropy(logits, labels, label_smoothing=self._smoothing)
+        return functional.cross_entropy(logits + self._offsets, labels, label_smoothing=self._smoothing)
 
     def evaluate(self) -> dict[str, float]:
         """accuracy and mean loss on dev; the score is the accuracy"""

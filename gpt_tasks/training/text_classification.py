@@ -23,7 +23,7 @@ from gpt_tasks.tasks.heads import LinearHead
 from gpt_tasks.tasks.out_of_scope import OutOfScopeRule, fit_out_of_scope
 from gpt_tasks.tasks.text_files import LabelledText, read_text_file
 from gpt_tasks.tasks.trained_task import OUT_OF_SCOPE, TaskSettings, write_head
-from gpt_tasks.tasks.windows import WINDOW, WindowReader
+from gpt_tasks.tasks.windows import WindowReader, window_size
 from gpt_tasks.training.adapter_files import write_adapter
 from gpt_tasks.training.batches import length_batches, pad
 from gpt_tasks.training.loss_picture import draw_loss
@@ -51,8 +51,8 @@ class TaskTraining:
     first_layer: int = 0
     """LoRA corrects this layer and those above it"""
     label_smoothing: float = 0.0
-    in_scope_accuracy: float = 0.957
-    """where there are texts out of scope: what the threshold must keep on dev"""
+    balanced: bool = False
+    """see `Classification`"""
     licence: str = "not stated"
     """of the data"""
 
@@ -95,7 +95,7 @@ def train_task(
     classifier, modules = build_classifier(model, training, len(found.labels))
     numbers = {label: index for index, label in enumerate(found.labels)}
     train, dev = ([(reader.first(row.text), numbers[row.label]) for row in rows] for rows in (found.train, found.dev))
-    objective = Classification(classifier, train, dev, training.label_smoothing)
+    objective = Classification(classifier, train, dev, training.label_smoothing, training.balanced)
     figures = Trainer(objective, options, run, resume=resume, report=report).run()
     with whole_folder(out) as folder:
         settings = save_task(folder, model, training, classifier, modules, train, dev, found.labels, found.domains)
@@ -122,8 +122,7 @@ def _reader(model: Model) -> WindowReader:
     with tempfile.TemporaryDirectory() as folder:
         model.write_tokenizer(Path(folder))
         tokenizer = Tokenizer.from_file(Path(folder) / "tokenizer.json")
-    window = min(WINDOW, model.config.context_length - 1)
-    return WindowReader(tokenizer, model.hugging_face_config.get("bos_token_id"), window)
+    return WindowReader(tokenizer, model.hugging_face_config.get("bos_token_id"), window_size(model.config))
 
 
 def build_classifier(
@@ -162,7 +161,7 @@ def save_task(
     truth = np.array([label for _, label in dev])
     features = _features(classifier, [ids for ids, _ in dev])
     logits = head.logits(features)
-    rule = _rule(classifier, training, train, logits, features, truth, labels)
+    rule = _rule(classifier, train, logits, features, truth, labels)
     settings = TaskSettings(
         task=training.task,
         labels=labels,
@@ -189,7 +188,6 @@ def save_task(
 
 def _rule(
     classifier: Classifier,
-    training: TaskTraining,
     train: Sequence[tuple[Sequence[int], int]],
     logits: np.ndarray,
     features: np.ndarray,
@@ -206,7 +204,6 @@ def _rule(
         features,
         truth,
         labels.index(OUT_OF_SCOPE),
-        training.in_scope_accuracy,
     )
 
 

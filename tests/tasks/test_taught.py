@@ -77,11 +77,15 @@ class TestTeaching:
         from gpt_tasks.backbone.torch_engine import load_decoder
         from gpt_tasks.backbone.weights import open_model
 
-        ids = WindowReader.of(default_artifact, default_artifact.load_tokenizer()).first("It rained all night.")
+        windows = WindowReader.of(default_artifact, default_artifact.load_tokenizer())
+        ids, question = windows.first("It rained all night."), windows.tokens(lessons.QUESTION)
         outputs = []
         with torch.no_grad():
-            load_decoder(open_model("default").weights).encode(torch.tensor([ids]), layer_outputs=outputs)
-        expected = np.concatenate([outputs[n - 1][0, 1:].mean(dim=0).numpy() for n in (6, 12, 18, 24)])
+            load_decoder(open_model("default").weights).encode(torch.tensor([ids + question]), layer_outputs=outputs)
+        layers = [outputs[n - 1][0].numpy() for n in (6, 12, 18, 24)]  # [tokens, hidden] each
+        expected = np.concatenate(
+            [layer[1 : len(ids)].mean(axis=0) for layer in layers] + [layer[-1] for layer in layers]
+        )
         found = reader.read(["It rained all night."])[0]
         assert found @ expected / np.linalg.norm(found) / np.linalg.norm(expected) > 0.99  # int8
 
