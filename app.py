@@ -9,6 +9,7 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports below 
 
 from gpt_tasks.backbone.backbone import BackboneInBackground, named_artifact
 from gpt_tasks.errors import UserError
+from gpt_tasks.memory import return_large_blocks
 from gpt_tasks.progress_output import make_reporter
 from gpt_tasks.tasks.registry import switched_off
 
@@ -18,6 +19,7 @@ DEFAULT_PORT = 7860
 
 def main() -> None:
     port = take_port()
+    return_large_blocks()
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     warnings.filterwarnings("ignore", message=".*HTTP_422.*")  # Gradio's own business, at every click
     with make_reporter("bar" if sys.stderr.isatty() else "none") as report:

@@ -14,7 +14,8 @@ from gpt_tasks.commands.classification_options import named_model
 from gpt_tasks.home import require_writable, whole_folder
 from gpt_tasks.progress import Progress
 from gpt_tasks.progress_output import make_reporter
-from gpt_tasks.tasks import taught as lessons
+from gpt_tasks.tasks.lesson import PICTURE_NAME, learn
+from gpt_tasks.tasks.taught import FeatureReader, Taught, numbered, to_bytes
 from gpt_tasks.tasks.text_files import read_text_file
 from gpt_tasks.tasks.trained_task import TAUGHT_FILE
 from gpt_tasks.tasks.windows import WindowReader
@@ -33,23 +34,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     rows = read_text_file(arguments.data, labelled=True)
-    lessons.require_teachable(rows)
+    labels, truth = numbered(rows)
     require_writable(arguments.out)
     with make_reporter(arguments.progress) as report:
         artifact = named_model(arguments.model, report)
         engine = EncoderEngine(artifact, arguments.precision or preferred_precision(artifact.precisions))
-        reader = lessons.FeatureReader(engine, WindowReader.of(artifact, artifact.load_tokenizer()))
-        taught = lessons.teach(
-            reader, rows, artifact.fingerprint, lambda count: report(Progress("reading", count, len(rows), "texts"))
+        reader = FeatureReader(engine, WindowReader.of(artifact, artifact.load_tokenizer()))
+        features = reader.read(
+            [row.text for row in rows], lambda count: report(Progress("reading", count, len(rows), "texts"))
         )
     with whole_folder(arguments.out) as folder:
-        (folder / TAUGHT_FILE).write_bytes(lessons.to_bytes(taught))
-        lessons.draw_confusion(taught, folder / "confusion.png")
+        learned = learn(features, truth, labels, folder / PICTURE_NAME)
+        (folder / TAUGHT_FILE).write_bytes(to_bytes(Taught(labels, learned, artifact.fingerprint)))
     if arguments.json:
-        figures = {"labels": taught.labels, "examples": len(rows), "cross_validated_accuracy": taught.lesson.accuracy}
+        figures = {"labels": labels, "examples": len(rows), "cross_validated_accuracy": learned.accuracy}
         sys.stdout.write(json.dumps(figures, ensure_ascii=False) + "\n")
     else:
         sys.stdout.write(
-            f"{arguments.out}: {len(taught.labels)} labels, {len(rows)} examples, cross-validated accuracy "
-            f"{100 * taught.lesson.accuracy:.1f} %\n"
+            f"{arguments.out}: {len(labels)} labels, {len(rows)} examples, cross-validated accuracy "
+            f"{100 * learned.accuracy:.1f} %\n"
         )

@@ -7,11 +7,13 @@ from pathlib import Path
 from time import perf_counter
 
 import gradio as gr
+import numpy as np
 
 from gpt_tasks.backbone.backbone import Backbone, BackboneInBackground
 from gpt_tasks.errors import UserError
 from gpt_tasks.tasks.classification import require_texts
-from gpt_tasks.tasks.taught import FeatureReader, Taught, TaughtClassifier, draw_confusion, from_file, teach, to_bytes
+from gpt_tasks.tasks.lesson import PICTURE_NAME, learn_apart
+from gpt_tasks.tasks.taught import FeatureReader, Taught, TaughtClassifier, from_file, numbered, to_bytes
 from gpt_tasks.tasks.text_files import LabelledText, read_text_file
 from gpt_tasks.tasks.trained_task import TAUGHT_FILE
 from gpt_tasks.tasks.windows import WindowReader
@@ -76,28 +78,36 @@ def build(background: BackboneInBackground) -> None:
         try:
             backbone = background.get()
             rows = _rows(lines or "", file)
+            labels, truth = numbered(rows)
             begin = perf_counter()
-
-            def done(count: int) -> None:
+            read = []
+            for chunk in _reader(backbone).chunks([row.text for row in rows]):
+                read.append(chunk)
                 if run.stop_asked.is_set():
-                    raise UserError("Stopped.", key="ended_stopped")
-
-            made = teach(_reader(backbone), rows, backbone.artifact.fingerprint, done)
+                    break
+                yield chips([say(request, "texts_done", done=sum(map(len, read)), total=len(rows))]), *nothing
+            folder = Path(tempfile.mkdtemp(prefix="taught-"))
+            picture = folder / PICTURE_NAME
+            learned = None
+            if not run.stop_asked.is_set():
+                learned = learn_apart(np.concatenate(read), truth, labels, picture, run.stop_asked.is_set)
+            if learned is None:
+                yield chips([say(request, "ended_stopped")]), *nothing
+                return
         except UserError as error:
             yield error_line(error, request), *nothing
             return
-        folder = Path(tempfile.mkdtemp(prefix="taught-"))
+        made = Taught(labels, learned, backbone.artifact.fingerprint)
         (folder / TAUGHT_FILE).write_bytes(to_bytes(made))
-        draw_confusion(made, folder / "confusion.png")
         seconds = f"{perf_counter() - begin:.1f}"
         found = [
-            say(request, "teach_accuracy", accuracy=f"{100 * made.lesson.accuracy:.0f}"),
+            say(request, "teach_accuracy", accuracy=f"{100 * learned.accuracy:.0f}"),
             say(request, "teach_examples", labels=len(made.labels), examples=len(rows)),
             say(request, "teach_seconds", seconds=seconds),
         ]
         yield (
             chips(found),
-            gr.update(value=str(folder / "confusion.png"), visible=True),
+            gr.update(value=str(picture), visible=True),
             gr.update(value=str(folder / TAUGHT_FILE), visible=True),
             made,
         )
@@ -133,15 +143,19 @@ def build(background: BackboneInBackground) -> None:
         """
         try:
             backbone = background.get()
-            rows = [_pair(pair, number) for number, pair in enumerate(examples, 1)]
+            rows = _not_too_many([_pair(pair, number) for number, pair in enumerate(examples, 1)])
+            labels, truth = numbered(rows)
             reader = _reader(backbone)
-            made = teach(reader, rows, backbone.artifact.fingerprint)
+            features = reader.read([row.text for row in rows])
+            with tempfile.TemporaryDirectory() as folder:
+                learned = learn_apart(features, truth, labels, Path(folder) / PICTURE_NAME, stopped=lambda: False)
+            made = Taught(labels, learned, backbone.artifact.fingerprint)
             found = TaughtClassifier(reader, made).classify(texts) if texts else []
         except UserError as error:
             raise gr.Error(str(error)) from error
         return {
-            "labels": made.labels,
-            "cross_validated_accuracy": made.lesson.accuracy,
+            "labels": labels,
+            "cross_validated_accuracy": learned.accuracy,
             "results": [{"label": one.label, "probabilities": one.probabilities} for one in found],
         }
 
@@ -161,6 +175,10 @@ def _rows(lines: str, file: str | None) -> list[LabelledText]:
         rows = read_text_file(Path(file), labelled=True)
     else:
         rows = [_line(line, number) for number, line in enumerate(lines.split("\n"), 1) if line.strip()]
+    return _not_too_many(rows)
+
+
+def _not_too_many(rows: list[LabelledText]) -> list[LabelledText]:
     if len(rows) > _MOST_EXAMPLES:
         raise UserError(
             f"{len(rows):,} examples are more than the {_MOST_EXAMPLES:,} that are taken here. Leave some out.",

@@ -9,8 +9,9 @@ from safetensors.numpy import load, save
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from gpt_tasks.errors import UserError
-from gpt_tasks.tasks import taught as lessons
-from gpt_tasks.tasks.taught import FeatureReader, TaughtClassifier, fit, from_file, teach, to_bytes
+from gpt_tasks.tasks import lesson
+from gpt_tasks.tasks.lesson import fit, learn, learn_apart
+from gpt_tasks.tasks.taught import QUESTION, FeatureReader, Taught, TaughtClassifier, from_file, numbered, to_bytes
 from gpt_tasks.tasks.text_files import LabelledText
 from gpt_tasks.tasks.windows import WindowReader
 
@@ -35,13 +36,16 @@ def reader(default_backbone):
 
 
 @pytest.fixture(scope="module")
-def made(reader, default_artifact):
-    return teach(reader, ROWS, default_artifact.fingerprint)
+def made(reader, default_artifact, tmp_path_factory):
+    labels, truth = numbered(ROWS)
+    features = reader.read([row.text for row in ROWS])
+    learned = learn(features, truth, labels, tmp_path_factory.mktemp("lesson") / "confusion.png")
+    return Taught(labels, learned, default_artifact.fingerprint)
 
 
 class TestFit:
     def test_without_shrinkage_it_is_scikit_learns(self, monkeypatch):
-        monkeypatch.setattr(lessons, "_SHRINKAGE", 1e-9)
+        monkeypatch.setattr(lesson, "_SHRINKAGE", 1e-9)
         rng = np.random.default_rng(0)
         truth = rng.permutation(np.repeat([0, 1, 2], 50))
         x = rng.normal(size=(150, 4)) @ rng.normal(size=(4, 4)) + np.eye(3, 4)[truth] * 2
@@ -70,15 +74,15 @@ class TestTeaching:
     def test_learns_from_three_examples_a_label(self, reader, made):
         found = TaughtClassifier(reader, made).classify(list(NEW))
         assert [result.label for result in found] == list(NEW.values())
-        assert made.lesson.confusion.sum() == len(ROWS)
-        assert made.lesson.accuracy == np.trace(made.lesson.confusion) / len(ROWS) > 0.6
+        assert made.learned.confusion.sum() == len(ROWS)
+        assert made.learned.accuracy == np.trace(made.learned.confusion) / len(ROWS) > 0.6
 
     def test_features_are_those_of_the_torch_decoder(self, default_artifact, reader):
         from gpt_tasks.backbone.torch_engine import load_decoder
         from gpt_tasks.backbone.weights import open_model
 
         windows = WindowReader.of(default_artifact, default_artifact.load_tokenizer())
-        ids, question = windows.first("It rained all night."), windows.tokens(lessons.QUESTION)
+        ids, question = windows.first("It rained all night."), windows.tokens(QUESTION)
         outputs = []
         with torch.no_grad():
             load_decoder(open_model("default").weights).encode(torch.tensor([ids + question]), layer_outputs=outputs)
@@ -95,12 +99,34 @@ class TestTeaching:
             ([("a", "x"), ("b", "x")], "at least two labels"),
             ([("a", "x"), ("b", "x"), ("c", "y")], "'y' has one example only"),
             ([("a", "x"), ("b", " "), ("c", "y")], "label is empty"),
-            ([("a", "x"), ("b", "x"), ("c", "y"), ("", "y")], "is empty"),
         ],
     )
     def test_what_cannot_be_taught(self, reader, rows, message):
         with pytest.raises(UserError, match=message):
-            teach(reader, [LabelledText(text, label, 1) for text, label in rows], "")
+            numbered([LabelledText(text, label, 1) for text, label in rows])
+
+
+class TestLearningApart:
+    def made(self):
+        rng = np.random.default_rng(2)
+        truth = np.repeat([0, 1, 2], 6)
+        return rng.normal(size=(18, 40)).astype(np.float32) + np.eye(3, 40)[truth], truth, ["a", "b", "ç"]
+
+    def test_learns_the_same_as_here(self, tmp_path):
+        here = learn(*self.made(), tmp_path / "here.png")
+        there = learn_apart(*self.made(), tmp_path / "there.png", stopped=lambda: False)
+        for name in vars(here):
+            np.testing.assert_allclose(getattr(there, name), getattr(here, name), rtol=1e-5)
+        assert (tmp_path / "there.png").read_bytes() == (tmp_path / "here.png").read_bytes()
+
+    def test_ends_when_it_is_stopped(self, tmp_path):
+        assert learn_apart(*self.made(), tmp_path / "c.png", stopped=lambda: True) is None
+        assert not list(tmp_path.iterdir())
+
+    def test_says_what_went_wrong(self, tmp_path):
+        features, truth, labels = self.made()
+        with pytest.raises(RuntimeError, match="did not converge"):
+            learn_apart(np.full_like(features, np.nan), truth, labels, tmp_path / "c.png", stopped=lambda: False)
 
 
 class TestFile:
