@@ -74,7 +74,7 @@ def compare(
     for round_ in range(rounds):
         for contestant, measured in zip(contestants, rows, strict=True):
             began(contestant, round_)
-            measured.append(_measure_in_child(contestant))
+            measured.append(Row(**measure_in_child("compression.benchmark", asdict(contestant))))
     return _with_ratios([_best(measured) for measured in rows])
 
 
@@ -119,16 +119,22 @@ def _best(rows: Sequence[Row]) -> Row:
     )
 
 
-def _measure_in_child(contestant: Contestant) -> Row:
+def measure_in_child(module: str, contestant: dict) -> dict:
+    """Runs `python -m module CONTESTANT`, which prints a row.
+
+    Raises:
+        RuntimeError: it failed; with what it said.
+    """
     done = subprocess.run(
-        [sys.executable, "-m", "compression.benchmark", json.dumps(asdict(contestant))],
+        [sys.executable, "-m", module, json.dumps(contestant)],
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
     )
     if done.returncode != 0:
-        raise RuntimeError(f"{contestant.engine} {contestant.precision} failed: {done.stderr.strip()[-2000:]}")
-    return Row(**json.loads(done.stdout.strip().split("\n")[-1]))
+        name = f"{contestant['engine']} {contestant['precision']}"
+        raise RuntimeError(f"{name} failed: {done.stderr.strip()[-2000:]}")
+    return json.loads(done.stdout.strip().split("\n")[-1])
 
 
 def measure(contestant: Contestant) -> Row:
@@ -163,12 +169,12 @@ def measure(contestant: Contestant) -> Row:
         round(LONG_PROMPT / prefill, 1),
         round(1000 * first, 1),
         round(load_seconds, 2),
-        _peak_memory_mb(),
+        peak_memory_mb(),
         round(engine.size_mb, 1),
     )
 
 
-def _peak_memory_mb() -> float:
+def peak_memory_mb() -> float:
     """From /proc: getrusage's figure would include what the parent held when it started this process."""
     kibibytes = int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
     return round(kibibytes * 1024 / 10**6, 1)

@@ -87,14 +87,10 @@ class DecoderGraph:
         Args:
             position_ids: read by models with learned positions only
         """
-        graph, config = self.graph, self.config
+        config = self.config
         if config.positions == "rotary":
             self._rotary_tables()
-        residual = self.format.embedding(graph, "embedding", ids, self.weights["embedding.weight"])
-        if config.positions != "rotary":
-            table = graph.tensor("position_embedding.weight", self.weights["position_embedding.weight"])
-            positions = graph.node("Gather", [table, position_ids], "position_embedding.rows")
-            residual = graph.node("Add", [residual, positions], "embedding.sum")
+        residual = self._embed(ids, position_ids)
         done()
         x = self._norm("blocks.0.attention_norm", residual)
         outputs = []
@@ -104,6 +100,15 @@ class DecoderGraph:
             done()
         # x is normed by final_norm here: the last block's feed-forward was followed by it.
         return [*outputs, x]
+
+    def _embed(self, ids: str, position_ids: str) -> str:
+        graph = self.graph
+        rows = self.format.embedding(graph, "embedding", ids, self.weights["embedding.weight"])
+        if self.config.positions == "rotary":
+            return rows
+        table = graph.tensor("position_embedding.weight", self.weights["position_embedding.weight"])
+        positions = graph.node("Gather", [table, position_ids], "position_embedding.rows")
+        return graph.node("Add", [rows, positions], "embedding.sum")
 
     def _cache_shape(self, length: str) -> list[int | str]:
         return ["batch_size", self.config.key_value_heads, length, self.config.head_size]
@@ -175,8 +180,13 @@ class DecoderGraph:
         return self._add_and_norm("final_norm" if last else f"blocks.{layer + 1}.attention_norm", x, residual)
 
     def _attention(self, layer: int, x: str) -> str:
-        graph, config, name = self.graph, self.config, f"blocks.{layer}.attention"
+        name = f"blocks.{layer}.attention"
         packed = self._joined(name, "query_key_value", ("query", "key", "value"), x)
+        return self._linear(f"{name}.output", self._attend(layer, packed))
+
+    def _attend(self, layer: int, packed: str) -> str:
+        """packed: query, key and value side by side -> the heads' outputs side by side"""
+        graph, config, name = self.graph, self.config, f"blocks.{layer}.attention"
         past = self._past(layer)
         rotary = config.positions == "rotary"
         tables = self.rotary_tables if rotary else ["", ""]
@@ -190,7 +200,7 @@ class DecoderGraph:
             do_rotary=int(rotary),
             local_window_size=config.attention_window or -1,
         )
-        return self._linear(f"{name}.output", gathered)
+        return gathered
 
     def _past(self, layer: int) -> list[str]:
         """Keys and values of the tokens read before."""

@@ -1,10 +1,11 @@
 """The decoder as an encoder: hidden states of a text read at once, no KV cache, no head, adapters as arguments.
 
     input_ids            int64 [batch_size, sequence_length]
-    attention_mask       int64 [batch_size, sequence_length] of 0 (padding) and 1
     position_ids         int64 [batch_size, sequence_length], for models with learned positions only
     -> last_hidden_state   float [batch_size, sequence_length, hidden], after the last norm
        hidden_state_N      float, the same, what N layers leave in the residual stream, for each N of `feature_layers`
+
+Rows may be padded at their end only: attention is causal, so that no token sees padding, and no mask is needed.
 
 Each linear layer of a block (joined as `joined_matrices` says) has two more inputs, which other loaders don't see:
 `<layer>.lora_A` [in, rank] and `<layer>.lora_B` [rank, out]. By default their rank is 0, which adds nothing.
@@ -34,18 +35,55 @@ def build_encoder_graph(
 
 
 class _EncoderGraph(DecoderGraph):
+    def __init__(self, graph: Graph, weights: DecoderWeights, number_format: NumberFormat) -> None:
+        super().__init__(graph, weights, number_format)
+        self._shapes: set[str] = set()  # made already
+
     def build(self, done: Callable[[], None]) -> None:
         graph, config = self.graph, self.config
         shape = ["batch_size", "sequence_length"]
         ids = graph.input("input_ids", TensorProto.INT64, shape)
-        mask = graph.input("attention_mask", TensorProto.INT64, shape)
         position_ids = graph.input("position_ids", TensorProto.INT64, shape) if config.positions != "rotary" else ""
-        self._lengths_and_bias(ids, mask)
+        self._lengths(ids)
         outputs = self._layers(ids, position_ids, done)
         named = {LAST_HIDDEN: outputs[-1], **{layer_output(n): outputs[n - 1] for n in feature_layers(config)}}
         for name, value in named.items():
-            graph.node("Identity", [value], f"{name}.copy", [name])
+            self._in_rows(value, config.hidden_size, name)
             graph.output(name, TensorProto.FLOAT, [*shape, config.hidden_size])
+
+    def _lengths(self, ids: str) -> None:
+        """What the attention asks for: every row is as long as the longest, and nothing is shut out."""
+        graph = self.graph
+        self._shape = graph.node("Shape", [ids], "ids_shape")  # [2]
+        one = graph.tensor("one", np.array([1], np.int64))
+        batch = graph.node("Shape", [ids], "batch_shape", start=0, end=1)  # [1]
+        length = graph.node("Shape", [ids], "sequence_shape", start=1, end=2)  # [1]
+        last = graph.node("Expand", [graph.node("Sub", [length, one], "last_position"), batch], "last_positions")
+        self.last_positions = graph.node("Cast", [last], "seqlens_k", to=TensorProto.INT32)
+        scalar = graph.node("Squeeze", [length], "length_scalar")
+        self.total = graph.node("Cast", [scalar], "total_sequence_length", to=TensorProto.INT32)
+        self.bias = ""
+
+    def _embed(self, ids: str, position_ids: str) -> str:
+        return self._flat(super()._embed(ids, position_ids), self.config.hidden_size, "embedding.flat")
+
+    def _attend(self, layer: int, packed: str) -> str:
+        name, config = f"blocks.{layer}.attention", self.config
+        rows = self._in_rows(packed, config.query_size + 2 * config.key_value_size, f"{name}.rows")
+        return self._flat(super()._attend(layer, rows), config.query_size, f"{name}.flat")
+
+    def _flat(self, x: str, width: int, name: str) -> str:
+        """[batch, sequence, width] -> [batch · sequence, width]: products and their corrections are of matrices."""
+        shape = self.graph.tensor(f"flat_{width}", np.array([-1, width], np.int64))
+        return self.graph.node("Reshape", [x, shape], name)
+
+    def _in_rows(self, x: str, width: int, name: str) -> str:
+        """[batch · sequence, width] -> [batch, sequence, width]"""
+        shape = f"rows_{width}"
+        if shape not in self._shapes:
+            size = self.graph.tensor(f"width_{width}", np.array([width], np.int64))
+            self._shapes.add(self.graph.node("Concat", [self._shape, size], shape, axis=0))
+        return self.graph.node("Reshape", [x, shape], name, [name])
 
     def _past(self, layer: int) -> list[str]:
         return ["", ""]  # a text is read at once
@@ -63,8 +101,7 @@ class _EncoderGraph(DecoderGraph):
         graph.overridable(a, np.zeros((in_size, 0), np.float32), [in_size, rank])
         graph.overridable(b, np.zeros((0, out_size), np.float32), [rank, out_size])
         narrow = graph.node("MatMul", [x, a], f"{name}.lora_narrow")
-        correction = graph.node("MatMul", [narrow, b], f"{name}.lora")
-        return graph.node("Add", [y, correction], f"{name}.corrected")
+        return graph.node("Gemm", [narrow, b, y], f"{name}.corrected")
 
     def _sizes(self, name: str) -> tuple[int, int]:
         config, part = self.config, name.split(".", 2)[2]

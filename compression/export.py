@@ -143,7 +143,7 @@ def _write_precision(planning: Planning, precision: str, folder: Path, report: R
         build_decoder_graph(graph, plan.weights, plan.number_format, step)
         graph.save(metadata)
         with Graph(encoder, shared=graph) as encoder_graph:
-            build_encoder_graph(encoder_graph, plan.weights, plan.number_format, step)
+            build_encoder_graph(encoder_graph, plan.weights, plan.encoder_format or plan.number_format, step)
             encoder_graph.save(metadata)
     scales = getattr(plan.weights, "scales", {})
     if scales:

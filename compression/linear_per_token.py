@@ -26,8 +26,8 @@ class PerTokenInteger:
         quantized = round_to_nearest(weight, symmetric_grid(weight, 8, block_size=weight.shape[1]))
         codes = quantized.codes.reshape(weight.shape).astype(np.int16) - 128
         inputs = [
-            graph.tensor(f"{name}.codes", np.ascontiguousarray(codes.T).astype(np.int8)),  # [in, out]
-            graph.tensor(f"{name}.scales", quantized.grid.scales[:, 0]),
+            graph.tensor(f"{name}.column_codes", np.ascontiguousarray(codes.T).astype(np.int8)),  # [in, out]
+            graph.tensor(f"{name}.column_scales", quantized.grid.scales[:, 0]),
         ]  # [out]
         magnitude = graph.node("Abs", [x], f"{name}.magnitude")
         axis = graph.tensor("last_axis", np.array([-1], np.int64))

@@ -4,7 +4,7 @@ Each engine's library is imported when the engine is opened, so that a process h
 """
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -68,7 +68,7 @@ class _Transformers:
         self._model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, precision)).eval()
         self.vocabulary_size = self._model.config.vocab_size
         bytes_a_weight = {"float32": 4, "bfloat16": 2}[precision]
-        self.size_mb = _size_mb(path.glob("*.safetensors")) * bytes_a_weight / 4
+        self.size_mb = size_mb(path.glob("*.safetensors")) * bytes_a_weight / 4
 
     def _read(self, ids: Sequence[int]) -> int:
         out = self._model(self._torch.tensor([ids]), past_key_values=self._past, use_cache=True, logits_to_keep=1)
@@ -96,7 +96,7 @@ class _Optimum:
         self._torch = torch
         self._model = ORTModelForCausalLM.from_pretrained(path, session_options=options)
         self.vocabulary_size = self._model.config.vocab_size
-        self.size_mb = _size_mb(path.glob("*.onnx*"))
+        self.size_mb = size_mb(path.glob("*.onnx*"))
 
     def _read(self, ids: Sequence[int]) -> int:
         self._length += len(ids)
@@ -133,7 +133,7 @@ class _LlamaCpp:
             verbose=False,
         )
         self.vocabulary_size = self._model.n_vocab()
-        self.size_mb = _size_mb([path])
+        self.size_mb = size_mb([path])
 
     def _read(self, ids: Sequence[int]) -> int:
         self._model.eval(ids)
@@ -215,5 +215,5 @@ def gguf_file(precision: str) -> Path:
     return folder / "model.gguf"
 
 
-def _size_mb(files) -> float:
+def size_mb(files: Iterable[Path]) -> float:
     return sum(file.stat().st_size for file in files) / 10**6

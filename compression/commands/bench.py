@@ -5,22 +5,26 @@ between rows mean more than the figures: machines differ, and other work disturb
 
   python -m compression bench my-model
   python -m compression bench my-model --peer transformers --peer optimum --peer llama.cpp --json
+  python -m compression bench my-model --task classify --peer transformers --peer optimum
 
 The first run with peers makes their files in the cache folder (minutes).
 """
 
 import argparse
+import importlib.util
 import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from compression import classification_benchmark, encoder_peers
 from compression.benchmark import LONG_PROMPT, NEW_TOKENS, Contestant, Row, compare
 from compression.peers import LLAMA_CPP_PRECISIONS, PEERS, checkpoint_folder, gguf_file, optimum_folder
 from gpt_tasks.backbone.artifact import Artifact
 from gpt_tasks.backbone.threads import available_cores
 from gpt_tasks.errors import UserError
 from gpt_tasks.home import home
+from gpt_tasks.tasks.trained_task import SHIPPED, load_task
 
 SUMMARY = "measure an exported model's speed, memory and size next to its peers"
 _LLAMA_CPP_DEFAULT = ("Q8_0", "Q4_1")
@@ -29,6 +33,19 @@ _LLAMA_CPP_DEFAULT = ("Q8_0", "Q4_1")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("artifact", metavar="ARTIFACT", type=Path, help="an exported model's folder")
     parser.add_argument("--precision", action="append", metavar="P", help="of the folder's; all of them if left out")
+    parser.add_argument(
+        "--task",
+        choices=["write", "classify"],
+        default="write",
+        help="write: decoding and prefill; classify: a sentence and many, with a task's adapter (default: write)",
+    )
+    parser.add_argument(
+        "--classifier",
+        metavar="DIR",
+        type=Path,
+        default=SHIPPED / "intent",
+        help="for --task classify, a trained task of this model (default: the shipped intent)",
+    )
     parser.add_argument(
         "--peer",
         action="append",
@@ -59,21 +76,30 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.dry_run:
         _show_plan(arguments)
         return
-    contestants = _contestants(arguments, arguments.threads or available_cores())
+    threads = arguments.threads or available_cores()
+    classify = arguments.task == "classify"
+    contestants = _classifying(arguments, threads) if classify else _contestants(arguments, threads)
 
-    def began(contestant: Contestant, round_: int) -> None:
+    def began(contestant: Contestant | classification_benchmark.Contestant, round_: int) -> None:
         sys.stderr.write(f"round {round_ + 1} of {arguments.rounds}: {contestant.engine} {contestant.precision}\n")
 
     try:
-        rows = compare(contestants, arguments.rounds, began)
+        rows = (classification_benchmark.compare if classify else compare)(contestants, arguments.rounds, began)
     except RuntimeError as error:
         raise UserError(str(error)) from error
-    print(json.dumps([asdict(row) for row in rows], indent=1) if arguments.json else _table(rows))
+    if arguments.json:
+        print(json.dumps([asdict(row) for row in rows], indent=1))
+    else:
+        print(_classification_table(rows) if classify else _table(rows))
 
 
 def _show_plan(arguments: argparse.Namespace) -> None:
-    artifact = _measurable(arguments.artifact)
+    classify = arguments.task == "classify"
+    artifact = Artifact(arguments.artifact) if classify else _measurable(arguments.artifact)
     precisions = arguments.precision or artifact.precisions
+    if classify:
+        load_task(arguments.classifier, artifact)
+        _require_classifying_peers(arguments.peer)
     for precision in precisions:
         artifact.graph_path(precision)  # raises where there is none
     peers = list(dict.fromkeys(arguments.peer))
@@ -119,6 +145,38 @@ def _contestants(arguments: argparse.Namespace, threads: int) -> list[Contestant
     return found
 
 
+def _classifying(arguments: argparse.Namespace, threads: int) -> list[classification_benchmark.Contestant]:
+    artifact = Artifact(arguments.artifact)
+    task = load_task(arguments.classifier, artifact)  # raises where it isn't this model's
+    if task.adapter is None:
+        raise UserError(f"{arguments.classifier} has no adapter. Name a task that was trained with --method lora.")
+    _require_classifying_peers(arguments.peer)
+    entries: list[tuple[str, str, Path]] = []
+    for precision in arguments.precision or artifact.precisions:
+        artifact.encoder_path(precision)  # raises where there is none
+        entries.append(("ours", precision, arguments.artifact))
+    if arguments.peer:
+        model = _model_name(arguments, artifact)
+        merged = encoder_peers.merged_checkpoint(model, arguments.classifier)
+        if "transformers" in arguments.peer:
+            entries.append(("transformers", "fp32 PEFT", checkpoint_folder(model)))
+            entries.append(("transformers", "fp32 merged", merged))
+        if "optimum" in arguments.peer:
+            entries.append(("optimum", "int8 merged", encoder_peers.optimum_int8(merged)))
+    return [
+        classification_benchmark.Contestant(engine, precision, str(path), str(arguments.classifier), threads)
+        for engine, precision, path in entries
+    ]
+
+
+def _require_classifying_peers(peers: list[str]) -> None:
+    for peer in peers:
+        if peer not in encoder_peers.PEERS:
+            raise UserError(f"The peer {peer} doesn't classify. Take {' or '.join(encoder_peers.PEERS)}.")
+    if peers and importlib.util.find_spec("peft") is None:
+        raise UserError("The peers need PEFT for the adapter: pip install -r requirements-bench.txt")
+
+
 def _model_name(arguments: argparse.Namespace, artifact: Artifact) -> str:
     source = artifact.report["source"]
     name = arguments.model or source.get("repository") or ("default" if source["kind"] == "default" else None)
@@ -127,10 +185,26 @@ def _model_name(arguments: argparse.Namespace, artifact: Artifact) -> str:
     return name
 
 
+def _classification_table(rows: list[classification_benchmark.Row]) -> str:
+    peers = next((list(row.ratios) for row in rows if row.ratios), [])
+    heads = ["engine", "precision", "sentence ms", "sentences/s", "load s", "peak MB", "size MB"]
+    heads += [head for peer in peers for head in (f"sentence x {peer}", "many x")]
+    cells = []
+    for row in rows:
+        figures = [row.sentence_ms, row.sentences_per_second, row.load_seconds, row.peak_memory_mb, row.size_mb]
+        ratios = [str(ratio) for peer in peers for ratio in (row.ratios[peer] if row.ratios else ("", ""))]
+        cells.append([row.engine, row.precision, *map(str, figures), *ratios])
+    return _aligned(heads, cells)
+
+
 def _table(rows: list[Row]) -> str:
     heads = ["engine", "precision", "decode t/s", "prefill t/s", "first token ms", "load s", "peak MB", "size MB"]
     heads += ["held against", "decode x", "prefill x"]
     cells = [["" if value is None else str(value) for value in asdict(row).values()] for row in rows]
+    return _aligned(heads, cells)
+
+
+def _aligned(heads: list[str], cells: list[list[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
     lines = []
     for line in [heads, *cells]:

@@ -63,7 +63,6 @@ class EncoderEngine:
         ids[mask == 1] = np.concatenate([np.asarray(row, np.int64) for row in rows])
         binding = self._session.io_binding()
         binding.bind_cpu_input("input_ids", ids)
-        binding.bind_cpu_input("attention_mask", mask)
         if self.config.positions != "rotary":
             positions = np.broadcast_to(np.arange(mask.shape[1]), mask.shape)
             binding.bind_cpu_input("position_ids", np.ascontiguousarray(positions))

@@ -11,6 +11,7 @@ from pathlib import Path
 from gpt_tasks.backbone.weights import DEFAULT, open_model
 from gpt_tasks.errors import UserError
 from gpt_tasks.progress_output import make_reporter
+from gpt_tasks.training.options import MATRICES, TrainingOptions
 
 SUMMARY = "train a classification task: LoRA, full, head only, soft prompt or prefix"
 
@@ -25,6 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--attention", choices=["causal", "full"], default="causal")
     parser.add_argument("--rank", type=int, default=8, help="of LoRA; alpha is twice that (default: %(default)s)")
     parser.add_argument("--first-layer", type=int, default=0, help="LoRA corrects this layer and those above it")
+    parser.add_argument(
+        "--matrices",
+        nargs="+",
+        choices=MATRICES,
+        help="of each layer, that LoRA corrects (default: all)",
+    )
     parser.add_argument("--label-smoothing", type=float, default=0.0)
     parser.add_argument("--balanced", action="store_true", help="every label counts the same, however many examples")
     parser.add_argument("--epochs", type=float, default=3)
@@ -41,7 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     # Here, so that the other commands start without PyTorch.
-    from gpt_tasks.training.options import TrainingOptions
     from gpt_tasks.training.text_classification import TaskTraining, train_task
 
     if arguments.rank < 1:
@@ -69,6 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
         causal=arguments.attention == "causal",
         rank=arguments.rank,
         first_layer=arguments.first_layer,
+        matrices=tuple(arguments.matrices or MATRICES),
         label_smoothing=arguments.label_smoothing,
         balanced=arguments.balanced,
         licence=arguments.licence,

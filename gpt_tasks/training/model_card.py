@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from gpt_tasks.tasks.trained_task import TaskSettings
-from gpt_tasks.training.options import TrainingOptions
+from gpt_tasks.training.options import MATRICES, TrainingOptions
 
 if TYPE_CHECKING:
     from gpt_tasks.training.text_classification import TaskTraining
@@ -32,6 +32,8 @@ def model_card(
     ]
     if training.method == "lora":
         command.append(f"--rank {training.rank} --first-layer {training.first_layer}")
+        if training.matrices != MATRICES:
+            command.append(f"--matrices {' '.join(training.matrices)}")
     command.append(f"--epochs {options.epochs} --learning-rate {options.learning_rate} --seed {options.seed}")
     command.append(
         f"--tokens-per-batch {options.tokens_per_batch} --accumulation {options.accumulation} "

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+MATRICES = ("query", "key", "value", "output", "gate", "up", "down")
+"""that LoRA can correct in a layer; some models have no gate"""
+
 
 @dataclass(frozen=True)
 class TrainingOptions:

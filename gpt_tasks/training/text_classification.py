@@ -30,7 +30,7 @@ from gpt_tasks.training.loss_picture import draw_loss
 from gpt_tasks.training.methods import Lora, make_tuned
 from gpt_tasks.training.model_card import model_card
 from gpt_tasks.training.objectives import Classification, Classifier
-from gpt_tasks.training.options import TrainingOptions
+from gpt_tasks.training.options import MATRICES, TrainingOptions
 from gpt_tasks.training.pooling import PoolingName
 from gpt_tasks.training.trainer import LOG_NAME, Trainer
 
@@ -50,6 +50,8 @@ class TaskTraining:
     rank: int = 8
     first_layer: int = 0
     """LoRA corrects this layer and those above it"""
+    matrices: tuple[str, ...] = MATRICES
+    """which ones LoRA corrects in a layer"""
     label_smoothing: float = 0.0
     balanced: bool = False
     """see `Classification`"""
@@ -136,7 +138,10 @@ def build_classifier(
         theirs: ours
         for theirs, ours in adapter_modules(model.hugging_face_config).items()
         if int(ours[0].split(".")[1]) >= training.first_layer
+        and all(name.rsplit(".", 1)[1] in training.matrices for name in ours)
     }
+    if training.method == "lora" and not modules:
+        raise UserError(f"This model has none of the matrices {', '.join(training.matrices)} on their own.")
     tuned = make_tuned(training.method, decoder, modules, causal=training.causal, rank=training.rank)
     return Classifier(tuned, training.pooling, labels), modules
 
