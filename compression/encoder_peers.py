@@ -59,7 +59,6 @@ class Transformers:
         from transformers import AutoModelForCausalLM
 
         torch.set_num_threads(threads)
-        torch.set_grad_enabled(False)
         self._torch = torch
         model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
         if precision == "fp32 PEFT":
@@ -71,7 +70,8 @@ class Transformers:
 
     def encode(self, rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
         ids, mask = padded(rows)
-        out = self._model(self._torch.from_numpy(ids), attention_mask=self._torch.from_numpy(mask), use_cache=False)
+        with self._torch.inference_mode():
+            out = self._model(self._torch.from_numpy(ids), attention_mask=self._torch.from_numpy(mask), use_cache=False)
         return out.last_hidden_state.numpy(), mask
 
 
