@@ -77,10 +77,9 @@ def _zero_shot(
     found = []
     for count, text in enumerate(texts, 1):
         result = classifier.classify(text)
-        shown = Classified(result.label, result.probabilities, False, result.tokens, 1)
         record = {"text": text, "label": result.label, "tokens": result.tokens, "cut": result.cut}
         cut = f"  [cut to {MOST_TOKENS} of {result.tokens} tokens]" if result.cut else ""
-        found.append(({**record, "probabilities": result.probabilities}, _line(text, shown) + cut))
+        found.append(({**record, "probabilities": result.probabilities}, _line(text, result) + cut))
         done(count)
     return found
 

@@ -21,16 +21,26 @@ class Classified:
 
     label: str
     """the best label; the out-of-scope one where none fits"""
-    probabilities: dict[str, float]
-    """of every label, calibrated; the sum is 1"""
+    labels: Sequence[str]
+    """all there are; one list for all texts: tens of thousands of results are held at once"""
+    scores: np.ndarray
+    """[labels], float32: calibrated probabilities; the sum is 1"""
     out_of_scope: bool
     tokens: int
     windows: int
     """more than 1: the text was too long to be read at once, and the pieces' results were averaged"""
+    cut: bool = False
+    """the end of the text was not read: it is longer than is read"""
+
+    @property
+    def probabilities(self) -> dict[str, float]:
+        """Of every label."""
+        return dict(zip(self.labels, map(float, self.scores), strict=True))
 
     @property
     def confidence(self) -> float:
-        return self.probabilities[self.label]
+        """Of the label that was chosen."""
+        return float(self.scores[self.labels.index(self.label)])
 
 
 @dataclass(frozen=True)
@@ -97,7 +107,8 @@ class TextClassifier:
             best = rule.label if outside else next(index for index in order if index != rule.label)
         return Classified(
             labels[best],
-            dict(zip(labels, map(float, probabilities), strict=True)),
+            labels,
+            probabilities.astype(np.float32),
             bool(outside),
             scored.tokens,
             scored.windows,

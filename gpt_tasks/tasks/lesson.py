@@ -26,6 +26,7 @@ _SHRINKAGE = 0.7
 _FOLDS = 5
 _TASK, _RESULT = "task.npz", "learned.npz"
 _LOOK_SECONDS = 0.1
+_TITLE_INCHES = 0.45  # left free at the top, where the page lays the picture's title over it
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ def _draw(confusion: np.ndarray, labels: Sequence[str], picture: Path) -> None:
     count = len(labels)
     size = min(20.0, 3 + 0.45 * count)
     figure = Figure(figsize=(size, size), layout="constrained")
+    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - _TITLE_INCHES / size))
     display = ConfusionMatrixDisplay(confusion, display_labels=list(labels))
     display.plot(
         ax=figure.subplots(), cmap="Blues", colorbar=False, xticks_rotation="vertical", include_values=count <= 20

@@ -126,11 +126,13 @@ class TaughtClassifier:
 
     def classify(self, texts: Sequence[str], done: Callable[[int], None] = lambda count: None) -> list[Classified]:
         """See `TextClassifier.classify`; windows and tokens aren't counted here."""
-        logits = self.taught.learned.logits(self._reader.read(texts, done))
-        results = []
-        for row in softmax(logits / self.taught.learned.temperature):
-            probabilities = dict(zip(self.taught.labels, map(float, row), strict=True))
-            results.append(Classified(self.taught.labels[int(row.argmax())], probabilities, False, 0, 1))
+        taught, results = self.taught, []
+        for features in self._reader.chunks(texts):
+            probabilities = softmax(taught.learned.logits(features) / taught.learned.temperature).astype(np.float32)
+            results += [
+                Classified(taught.labels[int(row.argmax())], taught.labels, row, False, 0, 1) for row in probabilities
+            ]
+            done(len(results))
         return results
 
 

@@ -7,14 +7,13 @@ are frequent words or short ones, and what they get from a text that says nothin
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from gpt_tasks.backbone.ort_engine import OrtEngine
 from gpt_tasks.backbone.tokenizer import Tokenizer
 from gpt_tasks.errors import UserError
-from gpt_tasks.tasks.classification import require_texts
+from gpt_tasks.tasks.classification import Classified, require_texts
 from gpt_tasks.tasks.heads import softmax
 
 TEMPLATE = "This text is about {}."
@@ -23,16 +22,6 @@ MOST_TOKENS = 1024
 """of a text; what comes after them isn't read"""
 _CONTENT_FREE = ("N/A", "[MASK]", "...")
 _LONGEST_LABEL = 100  # characters
-
-
-@dataclass(frozen=True)
-class ZeroShotResult:
-    label: str
-    probabilities: dict[str, float]
-    """of every label; the sum is 1"""
-    tokens: int
-    cut: bool
-    """the text was longer than is read"""
 
 
 class ZeroShotClassifier:
@@ -60,7 +49,7 @@ class ZeroShotClassifier:
         self._label_ids = [tokenizer.encode(f" {label}") for label in self.labels]
         self._bias = np.mean([self._likelihoods(tokenizer.encode(text)) for text in _CONTENT_FREE], axis=0)
 
-    def classify(self, text: str) -> ZeroShotResult:
+    def classify(self, text: str) -> Classified:
         """
         Raises:
             UserError: an empty text.
@@ -69,12 +58,9 @@ class ZeroShotClassifier:
         ids = self._tokenizer.encode(text)
         room = min(MOST_TOKENS, self._engine.config.context_length // 2)
         scores = self._likelihoods(ids[:room]) - self._bias
-        probabilities = softmax(scores)
-        return ZeroShotResult(
-            self.labels[int(scores.argmax())],
-            dict(zip(self.labels, map(float, probabilities), strict=True)),
-            len(ids),
-            len(ids) > room,
+        probabilities = softmax(scores).astype(np.float32)
+        return Classified(
+            self.labels[int(scores.argmax())], self.labels, probabilities, False, len(ids), 1, cut=len(ids) > room
         )
 
     def _likelihoods(self, text: list[int]) -> np.ndarray:

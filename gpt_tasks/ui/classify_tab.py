@@ -182,8 +182,7 @@ def _texts(text: str, line_by_line: bool, file: str | None) -> list[str]:
 def _read(classifier: TextClassifier | ZeroShotClassifier, texts: Sequence[str]) -> list[Classified]:
     if isinstance(classifier, TextClassifier):
         return classifier.classify(texts)
-    found = [classifier.classify(text) for text in texts]
-    return [Classified(result.label, result.probabilities, False, result.tokens, 1) for result in found]
+    return [classifier.classify(text) for text in texts]
 
 
 def _one(classifier: TextClassifier | ZeroShotClassifier, text: str, request: gr.Request) -> Iterator[tuple]:
@@ -193,7 +192,7 @@ def _one(classifier: TextClassifier | ZeroShotClassifier, text: str, request: gr
     task = classifier.task if isinstance(classifier, TextClassifier) else None
     decision = classification_html.decision(found, task, request)
     lines = _chips_of([found], milliseconds, request)
-    if task is None and found.tokens > MOST_TOKENS:
+    if found.cut:
         lines = notice_line(say(request, "text_cut", most=MOST_TOKENS)) + lines
     hidden = gr.update(visible=False), gr.update(visible=False)
     yield decision, lines, *hidden

@@ -25,18 +25,21 @@ from gpt_tasks.ui.texts import label, say
 NAME = "teach"
 _MOST_EXAMPLES = 2000
 _EXAMPLES = """\
-complaint: My parcel is two weeks late and nobody answers.
-complaint: The screen cracked on the first day.
-complaint: I was charged twice for the same order.
-complaint: The food arrived cold and the driver was rude.
-praise: Your support team solved it in five minutes, thank you!
-praise: Best headphones I have ever owned.
-praise: The cake was wonderful, everybody asked for more.
-praise: Fast delivery and beautiful packaging.
-question: Do you ship to Norway?
-question: Which size should I take if I am 1.80 m tall?
-question: How long does the battery last?
-question: Can I change the address after I have ordered?"""
+delivery: Where is my parcel?
+delivery: When will my order arrive?
+delivery: The tracking page has shown the same city for days.
+delivery: Has my package left the warehouse yet?
+delivery: The courier never rang, and my parcel is gone.
+refund: I want my money back.
+refund: When do I get my refund?
+refund: Please return the payment to my card.
+refund: The refund hasn't reached my bank account yet.
+refund: I sent the lamp back: how long until I am paid?
+size: Which size should I take if I am 1.80 m tall?
+size: Do these shoes run small?
+size: Is the jacket in medium wide enough for me?
+size: My feet are between 42 and 43, what do you advise?
+size: How long are the sleeves of the small shirt?"""
 
 
 def build(background: BackboneInBackground) -> None:

@@ -20,7 +20,7 @@ from gpt_tasks.tasks.evaluation import evaluate_classifier
 from gpt_tasks.tasks.heads import softmax
 from gpt_tasks.tasks.out_of_scope import OutOfScopeRule, fit_out_of_scope
 from gpt_tasks.tasks.text_files import LabelledText
-from gpt_tasks.tasks.trained_task import SHIPPED, load_task, shipped_task
+from gpt_tasks.tasks.trained_task import CLASSIFICATION, SHIPPED, load_task, shipped_task
 from gpt_tasks.tasks.windows import OVERLAP, WindowReader, cut
 
 QUESTIONS = {
@@ -34,6 +34,27 @@ QUESTIONS = {
     "my card was stolen on the train": "report_lost_card",
     "flip a coin for me": "flip_coin",
     "how do you spell restaurant": "spelling",
+}
+
+OPINIONS = {
+    "A warm, funny and beautifully acted film that stays with you for days.": "positive",
+    "The plot makes no sense, the jokes fall flat, and I wanted my two hours back.": "negative",
+    "The battery died after a week and customer service never answered.": "negative",
+    "Sturdy, light and cheaper than the old one: I would buy it again.": "positive",
+    "Best ramen in town, and the staff could not have been kinder.": "positive",
+    "We waited an hour for cold pasta, and the waiter was rude.": "negative",
+    "it 's a dull , lifeless mess of a movie .": "negative",
+    "a gripping and moving story , told with great care .": "positive",
+}
+NEWS = {
+    "Striker scores twice as United beat City 3-1 in the cup final": "Sports",
+    "Oil prices fall as OPEC raises output and shares of airlines climb": "Business",
+    "Scientists release software that finds security holes in web browsers": "Sci/Tech",
+    "UN peacekeepers withdraw after rebels and government troops clash near the capital": "World",
+    "Champion swimmer withdraws from the Olympics with a shoulder injury": "Sports",
+    "Bank reports record quarterly profit after merger with rival lender": "Business",
+    "NASA probe sends first pictures of Saturn #39;s largest moon": "Sci/Tech",
+    "Two bombs kill dozens at a market in Baghdad, police say": "World",
 }
 
 
@@ -181,11 +202,31 @@ class TestIntent:
             evaluate_classifier(intent, [LabelledText("x", "nonsense", 1)])
 
 
+class TestSentimentAndTopic:
+    @pytest.mark.parametrize(("task", "texts"), [("sentiment", OPINIONS), ("news_topic", NEWS)])
+    def test_decides_rightly_and_as_fp32_does(self, default_backbone, task, texts):
+        classifier = Classifiers().get(task, default_backbone)
+        reader = WindowReader.of(default_backbone.artifact, default_backbone.tokenizer)
+        exact = TextClassifier(EncoderEngine(default_backbone.artifact, "fp32"), reader, classifier.task)
+        found = classifier.classify(list(texts))
+        assert [result.label for result in found] == list(texts.values())
+        for ours, theirs in zip(found, exact.classify(list(texts)), strict=True):
+            assert ours.label == theirs.label
+            assert ours.confidence == pytest.approx(theirs.confidence, abs=0.15)
+
+    def test_the_end_of_a_long_review_counts(self, default_backbone):
+        classifier = Classifiers().get("sentiment", default_backbone)
+        plain = "We drove there on a Sunday and took the seats at the window. " * 25
+        bad = "It was awful, the worst evening of the year, a complete waste of money. " * 8
+        result = classifier.classify([plain + bad])[0]
+        assert result.windows > 1 and result.label == "negative"
+
+
 class TestTaskFolders:
     def test_shipped_files_are_small(self):
         sizes = [path.stat().st_size for path in SHIPPED.rglob("*") if path.is_file()]
         assert max(sizes) < 10 * 10**6 and sum(sizes) < 60 * 10**6
-        assert "intent" in available()
+        assert available() == list(CLASSIFICATION)
 
     @pytest.mark.parametrize(
         "change, message",

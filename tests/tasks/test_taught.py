@@ -75,7 +75,7 @@ class TestTeaching:
         found = TaughtClassifier(reader, made).classify(list(NEW))
         assert [result.label for result in found] == list(NEW.values())
         assert made.learned.confusion.sum() == len(ROWS)
-        assert made.learned.accuracy == np.trace(made.learned.confusion) / len(ROWS) > 0.6
+        assert made.learned.accuracy == np.trace(made.learned.confusion) / len(ROWS) > 0.5
 
     def test_features_are_those_of_the_torch_decoder(self, default_artifact, reader):
         from gpt_tasks.backbone.torch_engine import load_decoder

@@ -298,11 +298,11 @@ def test_a_visitor_teaches_a_classifier_and_takes_it_along(server, open_page, tm
     page.locator("#teach-try").click()
     expect(page.locator("#teach-result [role=alert]")).to_contain_text("Teach a classifier first")
     write(page)
-    expect(page.locator("#teach-figures")).to_contain_text("3 labels, 12 examples", timeout=20_000)
+    expect(page.locator("#teach-figures")).to_contain_text("3 labels, 15 examples", timeout=20_000)
     expect(page.locator("#confusion img")).to_be_visible()
-    page.fill("#teach-text textarea", "The lamp was broken when it came.")
+    page.fill("#teach-text textarea", "The package is late.")
     page.locator("#teach-try").click()
-    expect(page.locator("#teach-result .decision")).to_contain_text("complaint", timeout=10_000)
+    expect(page.locator("#teach-result .decision")).to_contain_text("Delivery", timeout=10_000)
     with page.expect_download() as download:
         page.locator("#teach-download").click()
     path = tmp_path / "classifier.safetensors"
@@ -310,13 +310,13 @@ def test_a_visitor_teaches_a_classifier_and_takes_it_along(server, open_page, tm
 
     other = open_page(server)  # another visitor, who hasn't got it
     open_tab(other, "Teach")
-    other.fill("#teach-text textarea", "Is it waterproof?")
+    other.fill("#teach-text textarea", "Is the coat too tight?")
     other.locator("#teach-try").click()
     expect(other.locator("#teach-result [role=alert]")).to_contain_text("Teach a classifier first")
     other.set_input_files("#teach-back input[type=file]", path)
-    expect(other.locator("#teach-result")).to_contain_text("loaded: complaint, praise, question", timeout=10_000)
+    expect(other.locator("#teach-result")).to_contain_text("loaded: delivery, refund, size", timeout=10_000)
     other.locator("#teach-try").click()
-    expect(other.locator("#teach-result .decision")).to_contain_text("question", timeout=10_000)
+    expect(other.locator("#teach-result .decision")).to_contain_text("Size", timeout=10_000)
 
     other.fill("#teach-lines textarea", "a: x\nno label here")
     write(other)
