@@ -211,6 +211,8 @@ class TestClassification:
         assert done.stdout.startswith("food  "), done.stderr
         done = call("evaluate", "--task", tmp_path / "mine", "--data", data, "--json")
         assert json.loads(done.stdout)["accuracy"] == 1
+        done = call("teach", "--data", data, "--out", tmp_path / "drawn", "--per-label", 3, "--json")
+        assert json.loads(done.stdout)["examples"] == 6
         data.write_text("text,label\na,x\nb,x\nc,y\n")
         done = call("teach", "--data", data, "--out", tmp_path / "other")
         assert done.returncode == 2 and "'y' has one example only" in done.stderr

@@ -2,6 +2,7 @@
 
 import shutil
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from gpt_tasks.tasks.classifiers import Classifiers, available
 from gpt_tasks.tasks.evaluation import evaluate_classifier
 from gpt_tasks.tasks.heads import softmax
 from gpt_tasks.tasks.out_of_scope import OutOfScopeRule, fit_out_of_scope
-from gpt_tasks.tasks.text_files import LabelledText
+from gpt_tasks.tasks.text_files import LabelledText, read_text_file
 from gpt_tasks.tasks.trained_task import CLASSIFICATION, SHIPPED, load_task, shipped_task
 from gpt_tasks.tasks.windows import OVERLAP, WindowReader, cut
 
@@ -213,6 +214,12 @@ class TestSentimentAndTopic:
         for ours, theirs in zip(found, exact.classify(list(texts)), strict=True):
             assert ours.label == theirs.label
             assert ours.confidence == pytest.approx(theirs.confidence, abs=0.15)
+
+    def test_sentiment_of_films_products_and_restaurants(self, default_backbone):
+        """What it was trained on are sentences about films, without capitals."""
+        rows = read_text_file(Path(__file__).with_name("opinions.jsonl"), labelled=True)
+        figures = evaluate_classifier(Classifiers().get("sentiment", default_backbone), rows)
+        assert figures["accuracy"] >= 0.88
 
     def test_the_end_of_a_long_review_counts(self, default_backbone):
         classifier = Classifiers().get("sentiment", default_backbone)
