@@ -23,6 +23,7 @@ from gpt_tasks.tasks.calibration import fit_temperature
 
 PICTURE_NAME = "confusion.png"
 _SHRINKAGE = 0.7
+_SMALLEST = 1e-10  # of the largest: a direction with less is none, but rounding
 _FOLDS = 5
 _TASK, _RESULT = "task.npz", "learned.npz"
 _LOOK_SECONDS = 0.1
@@ -80,8 +81,8 @@ def fit(features: np.ndarray, truth: np.ndarray, labels: int) -> Learned:
     """Linear discriminant analysis with equal priors: W = Σ⁻¹ μ_k, b = -½ μ_k Σ⁻¹ μ_k (Hastie et al. 2009, 4.3), where
     Σ = (1 - λ) S + λ · tr(S)/p · I and S is the covariance within the labels.
 
-    There are far more features p than examples n: Σ⁻¹ is applied through the singular vectors of the n centered
-    rows, and the p x p matrix is never made.
+    There are far more features p than examples n: Σ⁻¹ is applied through the principal directions of the n centered
+    rows, which come from their n x n products; the p x p matrix is never made.
     """
     from sklearn.preprocessing import StandardScaler
 
@@ -90,10 +91,12 @@ def fit(features: np.ndarray, truth: np.ndarray, labels: int) -> Learned:
     means = np.stack([x[truth == label].mean(axis=0) for label in range(labels)])  # [labels, p]
     centered = (x - means[truth]) / np.sqrt(len(x))
     ridge = _SHRINKAGE * max((centered**2).sum() / x.shape[1], 1e-6)
-    _, singular, directions = np.linalg.svd(centered, full_matrices=False)  # directions: [n, p]
-    variance = (1 - _SHRINKAGE) * singular**2
+    squares, vectors = np.linalg.eigh(centered @ centered.T)  # [n], [n, n]
+    kept = squares > _SMALLEST * squares.max()
+    directions = (vectors[:, kept] / np.sqrt(squares[kept])).T @ centered  # [kept, p], of length 1
+    variance = (1 - _SHRINKAGE) * squares[kept]
     # Outside of the directions Σ is ridge · I; along each of them it is variance + ridge.
-    along = means @ directions.T  # [labels, n]
+    along = means @ directions.T  # [labels, kept]
     weight = (means + (along * (ridge / (variance + ridge) - 1)) @ directions) / ridge  # [labels, p]
     bias = -0.5 * (weight * means).sum(axis=1)
     return Learned(
