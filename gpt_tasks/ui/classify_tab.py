@@ -225,8 +225,11 @@ def _many(
     ]
     if len(found) > _SHOWN_ROWS:
         lines += notice_line(say(request, "first_rows_shown", rows=_SHOWN_ROWS))
-    path = _write_table(texts, found)
-    yield "", lines, gr.update(value=rows, visible=bool(rows)), gr.update(value=str(path), visible=bool(rows))
+    # Gradio has copied the file by the time that the next line runs.
+    with tempfile.TemporaryDirectory(prefix="classified-") as folder:
+        path = Path(folder) / "classified.csv"
+        _write_table(path, texts, found)
+        yield "", lines, gr.update(value=rows, visible=bool(rows)), gr.update(value=str(path), visible=bool(rows))
 
 
 def _label(result: Classified, request: gr.Request) -> str:
@@ -248,12 +251,9 @@ def _chips_of(found: Sequence[Classified], milliseconds: float, request: gr.Requ
     return notice + chips(texts)
 
 
-def _write_table(texts: Sequence[str], found: Sequence[Classified]) -> Path:
-    """In a folder of its own, which Gradio copies from."""
-    path = Path(tempfile.mkdtemp(prefix="classified-")) / "classified.csv"
+def _write_table(path: Path, texts: Sequence[str], found: Sequence[Classified]) -> None:
     with path.open("w", encoding="utf-8-sig", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["text", "label", "probability", "out_of_scope"])
         for text, result in zip(texts, found, strict=False):
             writer.writerow([text, result.label, f"{result.confidence:.4f}", result.out_of_scope])
-    return path

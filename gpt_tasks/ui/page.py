@@ -25,6 +25,7 @@ _FONTS = [
     "sans-serif",
 ]
 _MONOSPACE = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
+_DELETE_FILES = (3600, 6 * 3600)  # every hour, those that visitors could download for six hours
 _QUEUE_LENGTH = 64  # visitors waiting; one more is told to come back
 
 
@@ -33,7 +34,7 @@ def build_page(background: BackboneInBackground, off: Mapping[str, UserError] = 
     Args:
         off: the tasks that the model isn't made for, and why: their tabs say so
     """
-    with gr.Blocks(title="GPT tasks", analytics_enabled=False, fill_width=True) as page:
+    with gr.Blocks(title="GPT tasks", analytics_enabled=False, fill_width=True, delete_cache=_DELETE_FILES) as page:
         with gr.Column(elem_id="header"):
             gr.Markdown(label("headline"), elem_id="headline")
             gr.Markdown(label("intro"), elem_id="intro")

@@ -77,43 +77,41 @@ def build(background: BackboneInBackground) -> None:
             )
 
     def train(request: gr.Request, run: Run, lines: str, file: str | None) -> Iterator[tuple]:
+        # Gradio has copied what was yielded from the folder by the time that the next line runs.
+        with tempfile.TemporaryDirectory(prefix="taught-") as folder:
+            yield from teach_in(Path(folder), request, run, lines, file)
+
+    def teach_in(folder: Path, request: gr.Request, run: Run, lines: str, file: str | None) -> Iterator[tuple]:
         nothing = [gr.skip()] * 3
+        begin = perf_counter()
         try:
             backbone = background.get()
             rows = _rows(lines or "", file)
             labels, truth = numbered(rows)
-            begin = perf_counter()
             read = []
             for chunk in _reader(backbone).chunks([row.text for row in rows]):
                 read.append(chunk)
                 if run.stop_asked.is_set():
                     break
                 yield chips([say(request, "texts_done", done=sum(map(len, read)), total=len(rows))]), *nothing
-            folder = Path(tempfile.mkdtemp(prefix="taught-"))
-            picture = folder / PICTURE_NAME
-            learned = None
-            if not run.stop_asked.is_set():
-                learned = learn_apart(np.concatenate(read), truth, labels, picture, run.stop_asked.is_set)
-            if learned is None:
-                yield chips([say(request, "ended_stopped")]), *nothing
-                return
         except UserError as error:
             yield error_line(error, request), *nothing
             return
+        picture, learned = folder / PICTURE_NAME, None
+        if not run.stop_asked.is_set():
+            learned = learn_apart(np.concatenate(read), truth, labels, picture, run.stop_asked.is_set)
+        if learned is None:
+            yield chips([say(request, "ended_stopped")]), *nothing
+            return
         made = Taught(labels, learned, backbone.artifact.fingerprint)
         (folder / TAUGHT_FILE).write_bytes(to_bytes(made))
-        seconds = f"{perf_counter() - begin:.1f}"
-        found = [
+        figures = [
             say(request, "teach_accuracy", accuracy=f"{100 * learned.accuracy:.0f}"),
-            say(request, "teach_examples", labels=len(made.labels), examples=len(rows)),
-            say(request, "teach_seconds", seconds=seconds),
+            say(request, "teach_examples", labels=len(labels), examples=len(rows)),
+            say(request, "teach_seconds", seconds=f"{perf_counter() - begin:.1f}"),
         ]
-        yield (
-            chips(found),
-            gr.update(value=str(picture), visible=True),
-            gr.update(value=str(folder / TAUGHT_FILE), visible=True),
-            made,
-        )
+        files = [gr.update(value=str(path), visible=True) for path in (picture, folder / TAUGHT_FILE)]
+        yield chips(figures), *files, made
 
     def classify(request: gr.Request, text: str, made: Taught | None) -> str:
         try:
