@@ -48,7 +48,9 @@ def run(arguments: argparse.Namespace) -> None:
             report(Progress("classifying", count, len(texts), "texts"))
 
         found = (
-            _zero_shot(arguments, texts, report, done) if arguments.labels else _task(arguments, texts, report, done)
+            _zero_shot(arguments, texts, report, done)
+            if arguments.labels is not None
+            else _task(arguments, texts, report, done)
         )
     for record, line in found:
         sys.stdout.write((json.dumps(record, ensure_ascii=False) if arguments.json else line) + "\n")

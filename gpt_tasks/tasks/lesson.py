@@ -27,6 +27,7 @@ _SMALLEST = 1e-10  # of the largest: a direction with less is none, but rounding
 _FOLDS = 5
 _TASK, _RESULT = "task.npz", "learned.npz"
 _LOOK_SECONDS = 0.1
+_LONGEST_SHOWN = 40  # characters of a label in the picture
 _TITLE_INCHES = 0.45  # left free at the top, where the page lays the picture's title over it
 
 
@@ -73,7 +74,8 @@ def learn(features: np.ndarray, truth: np.ndarray, labels: Sequence[str], pictur
     np.add.at(confusion, (truth, logits.argmax(axis=1)), 1)
     _draw(confusion, labels, picture)
     model = fit(features, truth, len(labels))
-    temperature = fit_temperature(logits / logits.std(), truth) * float(logits.std())
+    scale = float(logits.std()) or 1.0  # 0 where all examples are one and the same text
+    temperature = fit_temperature(logits / scale, truth) * scale
     return Learned(model.mean, model.deviation, model.weight, model.bias, temperature, confusion)
 
 
@@ -112,14 +114,20 @@ def _draw(confusion: np.ndarray, labels: Sequence[str], picture: Path) -> None:
     from sklearn.metrics import ConfusionMatrixDisplay
 
     count = len(labels)
-    size = min(20.0, 3 + 0.45 * count)
+    names = [_shown(label) for label in labels]
+    size = min(20.0, 3 + 0.45 * count + 0.08 * max(map(len, names)))  # inches
     figure = Figure(figsize=(size, size), layout="constrained")
     figure.get_layout_engine().set(rect=(0, 0, 1, 1 - _TITLE_INCHES / size))
-    display = ConfusionMatrixDisplay(confusion, display_labels=list(labels))
+    display = ConfusionMatrixDisplay(confusion, display_labels=names)
     display.plot(
         ax=figure.subplots(), cmap="Blues", colorbar=False, xticks_rotation="vertical", include_values=count <= 20
     )
     figure.savefig(picture, dpi=100)
+
+
+def _shown(label: str) -> str:
+    """Short, and without the mathematics that matplotlib would see between two dollar signs."""
+    return (label if len(label) <= _LONGEST_SHOWN else f"{label[:_LONGEST_SHOWN]}…").replace("$", r"\$")
 
 
 def learn_apart(

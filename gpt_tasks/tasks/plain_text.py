@@ -11,7 +11,7 @@ _BROKEN_ENTITIES = re.compile(r" ?(?<![&\w])(#39|amp|quot|lt|gt|nbsp);")
 _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,200}>")
 _BRACKETS = {"-lrb-": "(", "-rrb-": ")", "-lsb-": "[", "-rsb-": "]", "``": '"', "''": '"'}
 _BRACKET = re.compile(r"(?<!\S)(?:-[lr][rs]b-|``|'')(?!\S)", re.IGNORECASE)
-_SPACE_BEFORE = re.compile(r" +(?=(?:n't|'(?:s|re|ve|ll|d|m)?|[.!?]+|[,;:%)\]])(?!\S))", re.IGNORECASE)
+_SPACE_BEFORE = re.compile(r"(?<! ) +(?=(?:n't|'(?:s|re|ve|ll|d|m)?|[.!?]+|[,;:%)\]])(?!\S))", re.IGNORECASE)
 _SPACE_AFTER = re.compile(r"(?<=[(\[]) +")
 _SENTENCE_BEGIN = re.compile(r"(?:^|[.!?]\s+)[a-z]")
 _LONE_I = re.compile(r"\bi\b(?!\.)")

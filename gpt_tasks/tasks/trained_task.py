@@ -11,7 +11,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from gpt_tasks.backbone.adapter import ADAPTER_FILE, Adapter, read_adapter
+from gpt_tasks.backbone.adapter import Adapter, read_adapter
 from gpt_tasks.backbone.artifact import Artifact
 from gpt_tasks.backbone.json_files import read_json, write_json
 from gpt_tasks.errors import UserError
@@ -103,7 +103,7 @@ def load_task(folder: Path, artifact: Artifact) -> TrainedTask:
             f"{folder} was trained with method {settings.method} and {settings.attention} attention. The encoding "
             "graph serves lora and head with causal attention; train so to use it here."
         )
-    adapter = read_adapter(folder, artifact.hugging_face_config) if (folder / ADAPTER_FILE).is_file() else None
+    adapter = read_adapter(folder, artifact.hugging_face_config) if settings.method == "lora" else None
     return TrainedTask(settings, head, adapter, rule)
 
 

@@ -3,7 +3,6 @@
 import csv
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 
@@ -138,7 +137,12 @@ def build(background: BackboneInBackground, tab: gr.Tab) -> None:
             found = ZeroShotClassifier(backbone.engine, backbone.tokenizer, _split(labels), template).classify(text)
         except UserError as error:
             raise gr.Error(str(error)) from error
-        return asdict(found)
+        return {
+            "label": found.label,
+            "probabilities": found.probabilities,
+            "tokens": found.tokens,
+            "cut": found.cut,
+        }
 
     together = {"concurrency_id": "writing", "concurrency_limit": 4}
     gr.api(classify_text, api_name="classify", **together)

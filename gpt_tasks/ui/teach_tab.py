@@ -191,14 +191,14 @@ def _not_too_many(rows: list[LabelledText]) -> list[LabelledText]:
 
 
 def _line(line: str, number: int) -> LabelledText:
-    match = re.fullmatch(r"\s*([^:：]+?)\s*[:：]\s*(.*?)\s*", line)
-    if match is None or not match[2]:
+    name, *text = (part.strip() for part in re.split("[:：]", line, maxsplit=1))
+    if not name or text in ([], [""]):
         raise UserError(
             f'Line {number} is not "label: text".',
             key="teach_line_wrong",
             line=number,
         )
-    return LabelledText(match[2], match[1], number)
+    return LabelledText(text[0], name, number)
 
 
 def _pair(pair: Sequence[str], number: int) -> LabelledText:

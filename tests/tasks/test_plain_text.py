@@ -20,6 +20,10 @@ def test_what_was_taken_apart_is_put_together(taken_apart, written):
     assert plain_text(taken_apart) == written
 
 
+def test_a_long_run_of_spaces_takes_no_time():
+    assert plain_text("A" + " " * 100_000 + "b") == "A" + " " * 100_000 + "b"
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -110,7 +110,7 @@ class TestLearningApart:
     def made(self):
         rng = np.random.default_rng(2)
         truth = np.repeat([0, 1, 2], 6)
-        return rng.normal(size=(18, 40)).astype(np.float32) + np.eye(3, 40)[truth], truth, ["a", "b", "ç"]
+        return rng.normal(size=(18, 40)).astype(np.float32) + np.eye(3, 40)[truth], truth, ["$a_$", "b" * 500, "ç"]
 
     def test_learns_the_same_as_here(self, tmp_path):
         here = learn(*self.made(), tmp_path / "here.png")
