@@ -1,10 +1,11 @@
 """The engines that the classification benchmark measures, behind one interface, and the files that the peers need.
 
 Ours takes the adapter as an argument of each call; transformers has it beside its weights (PEFT) or merged into them,
-optimum's export merged. Each engine's library is imported when the engine is opened.
+optimum's export merged. The peers' libraries are imported when they are opened.
 """
 
 import hashlib
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +14,7 @@ import numpy as np
 
 from compression.peers import checkpoint_folder, size_mb
 from gpt_tasks.backbone.adapter import ADAPTER_FILE
+from gpt_tasks.backbone.encoder_engine import padded
 from gpt_tasks.home import whole_folder
 
 PEERS = ("transformers", "optimum")
@@ -99,14 +101,6 @@ def open_encoder(engine: str, precision: str, path: str, adapter: str, threads: 
     return kinds[engine](precision, Path(path), Path(adapter), threads)
 
 
-def padded(rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """ids and mask, int64 [rows, longest]"""
-    longest = max(map(len, rows))
-    ids = np.array([[*row, *[0] * (longest - len(row))] for row in rows], np.int64)
-    mask = np.array([[1] * len(row) + [0] * (longest - len(row)) for row in rows], np.int64)
-    return ids, mask
-
-
 def merged_checkpoint(model_name: str, adapter: Path) -> Path:
     """The model with the adapter added to its weights, as transformers saves it; made in the cache folder once."""
     checkpoint = checkpoint_folder(model_name)
@@ -134,7 +128,5 @@ def optimum_int8(merged: Path) -> Path:
             main_export(str(merged), part / "fp32", task="feature-extraction", do_validation=False)
             settings = AutoQuantizationConfig.avx512_vnni(is_static=False, per_channel=False)
             ORTQuantizer.from_pretrained(part / "fp32").quantize(save_dir=part, quantization_config=settings)
-            for file in sorted((part / "fp32").glob("*")):
-                file.unlink()
-            (part / "fp32").rmdir()
+            shutil.rmtree(part / "fp32")
     return folder

@@ -57,10 +57,7 @@ class EncoderEngine:
     def _run(
         self, rows: Sequence[Sequence[int]], adapter: Adapter | None, outputs: Sequence[str]
     ) -> tuple[list[np.ndarray], np.ndarray]:
-        lengths = np.array([len(row) for row in rows])
-        mask = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
-        ids = np.zeros(mask.shape, np.int64)
-        ids[mask == 1] = np.concatenate([np.asarray(row, np.int64) for row in rows])
+        ids, mask = padded(rows)
         binding = self._session.io_binding()
         binding.bind_cpu_input("input_ids", ids)
         if self.config.positions != "rotary":
@@ -93,6 +90,15 @@ class EncoderEngine:
         if found is None:
             found = self._bound[id(adapter)] = (adapter, adapter.bound(self._scales))
         return found[1]
+
+
+def padded(rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of at least one token -> ids, and the mask of 0 (padding, at the end) and 1: int64 [rows, longest] each"""
+    lengths = np.array([len(row) for row in rows])
+    mask = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
+    ids = np.zeros(mask.shape, np.int64)
+    ids[mask == 1] = np.concatenate([np.asarray(row, np.int64) for row in rows])
+    return ids, mask
 
 
 def length_batches(lengths: Sequence[int], tokens: int) -> list[list[int]]:

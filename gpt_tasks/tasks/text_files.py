@@ -21,6 +21,20 @@ class LabelledText:
     """in the file, from 1"""
 
 
+def require_at_most(count: int, most: int) -> None:
+    """
+    Raises:
+        UserError: more texts than that.
+    """
+    if count > most:
+        raise UserError(
+            f"{count:,} texts are more than the {most:,} that are taken at once. Split them up, or leave some out.",
+            key="too_many_texts",
+            texts=count,
+            most=most,
+        )
+
+
 def read_text_file(path: Path, labelled: bool = False) -> list[LabelledText]:
     """`.jsonl` (objects with "text" and "label"), `.csv` and `.tsv` (a header with these columns), or any other
     name: one text a line.
@@ -87,7 +101,7 @@ def _parse_json_lines(text: str, name: str) -> list[LabelledText]:
                 line=number,
             )
         label = row.get("label")
-        rows.append(LabelledText(row["text"], None if label is None else str(label), number))
+        rows.append(LabelledText(row["text"], None if label is None else str(label).strip(), number))
     return rows
 
 

@@ -47,7 +47,7 @@ class TaskSettings:
     out_of_scope: dict | None = None
     """see `OutOfScopeRule.settings`"""
     dev: dict | None = None
-    """figures on dev, of the int8 engine"""
+    """figures on dev, of the model in PyTorch as it was trained"""
 
 
 @dataclass(frozen=True)

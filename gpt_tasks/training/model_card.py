@@ -61,5 +61,5 @@ Labels: {labels}
 {shell}
 ```
 
-`log.jsonl` has every loss and every evaluation; `loss.png` shows them.
+`log.jsonl` has every tenth loss and every evaluation; `loss.png` shows them.
 """

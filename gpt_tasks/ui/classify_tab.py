@@ -13,7 +13,7 @@ from gpt_tasks.errors import UserError
 from gpt_tasks.tasks.attribution import attribute
 from gpt_tasks.tasks.classification import CHUNK, Classified, TextClassifier, require_texts
 from gpt_tasks.tasks.classifiers import Classifiers, available
-from gpt_tasks.tasks.text_files import read_text_file
+from gpt_tasks.tasks.text_files import read_text_file, require_at_most
 from gpt_tasks.tasks.zero_shot import MOST_TOKENS, TEMPLATE, ZeroShotClassifier
 from gpt_tasks.ui import classification_html
 from gpt_tasks.ui.controls import QUIETLY, Run, RunButtons, examples
@@ -173,13 +173,7 @@ def _texts(text: str, line_by_line: bool, file: str | None) -> list[str]:
     else:
         texts = [text]
     require_texts(texts)
-    if len(texts) > MOST_TEXTS:
-        raise UserError(
-            f"{len(texts):,} texts are more than the {MOST_TEXTS:,} that are read at once. Split the file.",
-            key="too_many_texts",
-            texts=len(texts),
-            most=MOST_TEXTS,
-        )
+    require_at_most(len(texts), MOST_TEXTS)
     return texts
 
 

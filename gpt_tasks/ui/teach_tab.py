@@ -14,7 +14,7 @@ from gpt_tasks.errors import UserError
 from gpt_tasks.tasks.classification import require_texts
 from gpt_tasks.tasks.lesson import PICTURE_NAME, learn_apart
 from gpt_tasks.tasks.taught import FeatureReader, Taught, TaughtClassifier, from_file, numbered, to_bytes
-from gpt_tasks.tasks.text_files import LabelledText, read_text_file
+from gpt_tasks.tasks.text_files import LabelledText, read_text_file, require_at_most
 from gpt_tasks.tasks.trained_task import TAUGHT_FILE
 from gpt_tasks.tasks.windows import WindowReader
 from gpt_tasks.ui.classification_html import decision
@@ -144,7 +144,8 @@ def build(background: BackboneInBackground) -> None:
         """
         try:
             backbone = background.get()
-            rows = _not_too_many([_pair(pair, number) for number, pair in enumerate(examples, 1)])
+            require_at_most(len(examples), _MOST_EXAMPLES)
+            rows = [_pair(pair, number) for number, pair in enumerate(examples, 1)]
             labels, truth = numbered(rows)
             reader = _reader(backbone)
             features = reader.read([row.text for row in rows])
@@ -176,17 +177,7 @@ def _rows(lines: str, file: str | None) -> list[LabelledText]:
         rows = read_text_file(Path(file), labelled=True)
     else:
         rows = [_line(line, number) for number, line in enumerate(lines.split("\n"), 1) if line.strip()]
-    return _not_too_many(rows)
-
-
-def _not_too_many(rows: list[LabelledText]) -> list[LabelledText]:
-    if len(rows) > _MOST_EXAMPLES:
-        raise UserError(
-            f"{len(rows):,} examples are more than the {_MOST_EXAMPLES:,} that are taken here. Leave some out.",
-            key="teach_too_many",
-            examples=len(rows),
-            most=_MOST_EXAMPLES,
-        )
+    require_at_most(len(rows), _MOST_EXAMPLES)
     return rows
 
 

@@ -153,7 +153,8 @@ class TestIntent:
         assert result.out_of_scope and result.label == "oos"
 
     def test_a_text_without_words_is_no_error(self, intent):
-        assert intent.classify(["\U0001f600\U0001f600"])[0].label in ("oos", "greeting")
+        result = intent.classify(["\U0001f600\U0001f600"])[0]
+        assert result.tokens > 0 and result.scores.sum() == pytest.approx(1)
 
     def test_int8_decides_as_fp32(self, intent, exact):
         texts = list(QUESTIONS)
