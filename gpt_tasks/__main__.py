@@ -5,12 +5,13 @@ import signal
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports below ends quietly; `run` handles it later
 
 from gpt_tasks.command_line import run
-from gpt_tasks.commands import classify, evaluate, generate, prepare, teach, train
+from gpt_tasks.commands import classify, evaluate, extract, generate, prepare, teach, train
 
 COMMANDS = {
     "prepare": prepare,
     "generate": generate,
     "classify": classify,
+    "extract": extract,
     "evaluate": evaluate,
     "teach": teach,
     "train": train,

@@ -22,6 +22,8 @@ _LABELS = {
     "checking": "Checking",
     "training": "Training",
     "classifying": "Classifying",
+    "encoding": "Reading the texts",
+    "extracting": "Extracting",
 }
 
 

@@ -50,9 +50,11 @@ class EncoderEngine:
         (hidden,), mask = self._run(rows, adapter, [LAST_HIDDEN])
         return hidden, mask
 
-    def layers(self, rows: Sequence[Sequence[int]]) -> tuple[list[np.ndarray], np.ndarray]:
-        """As `encode`, without an adapter, what each of `feature_layers` leaves in the residual stream."""
-        return self._run(rows, None, [layer_output(layers) for layers in feature_layers(self.config)])
+    def layers(
+        self, rows: Sequence[Sequence[int]], adapter: Adapter | None = None
+    ) -> tuple[list[np.ndarray], np.ndarray]:
+        """As `encode`, what each of `feature_layers` leaves in the residual stream."""
+        return self._run(rows, adapter, [layer_output(layers) for layers in feature_layers(self.config)])
 
     def _run(
         self, rows: Sequence[Sequence[int]], adapter: Adapter | None, outputs: Sequence[str]

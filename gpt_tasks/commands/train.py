@@ -1,7 +1,11 @@
-"""Train a classification task on the backbone, from a folder with train.jsonl and dev.jsonl.
+"""Train a task on the backbone, from a folder with train.jsonl and dev.jsonl.
 
-Each line of these files is an object with "text" and "label". A label "oos" means that no other one fits; a
-domains.json beside them may say which labels belong together.
+Classification: each line of these files is an object with "text" and "label". A label "oos" means that no other one
+fits; a domains.json beside them may say which labels belong together.
+
+Extraction (--task entities, relations or events): each line has "tokens" and "tags" (BIO), and where they are marked
+"relations"; or "tokens", "head", "tail" and "relation"; or "tokens", "triggers" and "arguments". By default the
+backbone stays as it is (--method head), and a small network reads its hidden states.
 """
 
 import argparse
@@ -11,9 +15,10 @@ from pathlib import Path
 from gpt_tasks.backbone.weights import DEFAULT, open_model
 from gpt_tasks.errors import UserError
 from gpt_tasks.progress_output import make_reporter
+from gpt_tasks.tasks.extraction.extraction_task import SCHEMAS
 from gpt_tasks.training.options import MATRICES, TrainingOptions
 
-SUMMARY = "train a classification task: LoRA, full, head only, soft prompt or prefix"
+SUMMARY = "train a task: LoRA, full, head only, soft prompt or prefix"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="has train.jsonl and dev.jsonl")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the new task's folder")
     parser.add_argument("--model", default=DEFAULT, help="a model's folder or hub id (default: the default model)")
-    parser.add_argument("--method", choices=["lora", "full", "head", "soft_prompt", "prefix"], default="lora")
+    parser.add_argument(
+        "--method",
+        choices=["lora", "full", "head", "soft_prompt", "prefix"],
+        help="default: lora; for an extraction, which knows head and lora, head",
+    )
     parser.add_argument("--pooling", choices=["attention", "mean", "last"], default="attention")
     parser.add_argument("--attention", choices=["causal", "full"], default="causal")
     parser.add_argument("--rank", type=int, default=8, help="of LoRA; alpha is twice that (default: %(default)s)")
@@ -41,15 +50,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--evaluations-per-epoch", type=float, default=2)
     parser.add_argument("--patience", type=int, default=4, help="evaluations without gain before it stops")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--schema", help="of an extraction: the name of its labels (default: the data folder's)")
+    parser.add_argument(
+        "--reading",
+        choices=["once", "twice"],
+        default="once",
+        help="of an extraction: twice lets each word see the words after it, for twice the time",
+    )
+    parser.add_argument("--sentences", type=int, help="of an extraction: train on so many, not on all")
     parser.add_argument("--licence", default="not stated", help="of the data, for the model card")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint of a stopped run")
     parser.add_argument("--progress", choices=["bar", "json", "none"], default="bar")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    # Here, so that the other commands start without PyTorch.
-    from gpt_tasks.training.text_classification import TaskTraining, train_task
-
     if arguments.rank < 1:
         raise UserError(f"--rank must be at least 1, got {arguments.rank}.")
     if not 0 <= arguments.label_smoothing < 1:
@@ -68,9 +82,19 @@ def run(arguments: argparse.Namespace) -> None:
         )
     except ValueError as error:
         raise UserError(f"{error}.") from error
+    if arguments.task in SCHEMAS:
+        _train_extraction(arguments, options)
+    else:
+        _train_classification(arguments, options)
+
+
+def _train_classification(arguments: argparse.Namespace, options: TrainingOptions) -> None:
+    # Here, so that the other commands start without PyTorch.
+    from gpt_tasks.training.text_classification import TaskTraining, train_task
+
     training = TaskTraining(
         task=arguments.task,
-        method=arguments.method,
+        method=arguments.method or "lora",
         pooling=arguments.pooling,
         causal=arguments.attention == "causal",
         rank=arguments.rank,
@@ -86,3 +110,34 @@ def run(arguments: argparse.Namespace) -> None:
             model, arguments.data, arguments.out, training, options, resume=arguments.resume, report=report
         )
     sys.stdout.write(f"{arguments.out}: accuracy on dev {100 * figures['accuracy']:.2f} %\n")
+
+
+def _train_extraction(arguments: argparse.Namespace, options: TrainingOptions) -> None:
+    from gpt_tasks.training.extraction import ExtractionTraining, train_extraction
+
+    method = arguments.method or "head"
+    if method not in ("head", "lora"):
+        raise UserError(f"An extraction is trained with --method head or lora, not {method}.")
+    if arguments.sentences is not None and arguments.sentences < 1:
+        raise UserError(f"--sentences must be at least 1, got {arguments.sentences}.")
+    training = ExtractionTraining(
+        task=arguments.task,
+        schema=arguments.schema or arguments.data.resolve().name,
+        method=method,
+        causal=arguments.attention == "causal",
+        reading=arguments.reading,
+        rank=arguments.rank,
+        first_layer=arguments.first_layer,
+        matrices=tuple(arguments.matrices or MATRICES),
+        sentences=arguments.sentences,
+        licence=arguments.licence,
+    )
+    with make_reporter(arguments.progress) as report:
+        model = open_model(arguments.model, report)
+        figures = train_extraction(
+            model, arguments.data, arguments.out, training, options, resume=arguments.resume, report=report
+        )
+    sys.stdout.write(f"{arguments.out}: on dev\n")
+    for name, value in figures.items():
+        if name.endswith("f1"):
+            sys.stdout.write(f"{name:<28}{100 * value:6.2f}\n")

@@ -32,12 +32,16 @@ class TunedDecoder(nn.Module):
         self.causal = causal
         decoder.requires_grad_(False)
 
-    def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def encode(self, input_ids: Tensor, attention_mask: Tensor, layer_outputs: list[Tensor] | None = None) -> Tensor:
         """[batch, sequence] of ids, and of 0 (padding, at the end) and 1 -> the hidden states
-        [batch, sequence, hidden]"""
+        [batch, sequence, hidden]
+
+        Args:
+            layer_outputs: see `Decoder.encode`; of the methods that put nothing before the text
+        """
         # Causal and padded at the end: no real token sees padding, so that the plain mask will do.
         mask = None if self.causal else attention_mask
-        return self.decoder.encode(input_ids, mask, causal=self.causal)
+        return self.decoder.encode(input_ids, mask, causal=self.causal, layer_outputs=layer_outputs)
 
     def trained(self) -> dict[str, nn.Parameter]:
         """The parameters that are trained, by name."""
@@ -47,9 +51,9 @@ class TunedDecoder(nn.Module):
 class HeadOnly(TunedDecoder):
     """The backbone stays as it is; its features are what they are."""
 
-    def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def encode(self, input_ids: Tensor, attention_mask: Tensor, layer_outputs: list[Tensor] | None = None) -> Tensor:
         with torch.no_grad():
-            return super().encode(input_ids, attention_mask)
+            return super().encode(input_ids, attention_mask, layer_outputs)
 
 
 class Full(TunedDecoder):
@@ -62,11 +66,11 @@ class Full(TunedDecoder):
         decoder.requires_grad_(True)
         decoder.head.requires_grad_(decoder.head.weight is decoder.embedding.weight)  # the head of its own isn't used
 
-    def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def encode(self, input_ids: Tensor, attention_mask: Tensor, layer_outputs: list[Tensor] | None = None) -> Tensor:
         # The weights are fp32, so that small steps aren't rounded away; the arithmetic is bf16 as in the other
         # methods, whose frozen weights are (casting here costs 40 % of a step).
         with torch.autocast("cpu", torch.bfloat16):
-            return super().encode(input_ids, attention_mask)
+            return super().encode(input_ids, attention_mask, layer_outputs)
 
 
 class Lora(TunedDecoder):

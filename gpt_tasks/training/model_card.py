@@ -2,10 +2,12 @@
 
 from typing import TYPE_CHECKING
 
+from gpt_tasks.tasks.extraction.extraction_task import ExtractionSettings
 from gpt_tasks.tasks.trained_task import TaskSettings
 from gpt_tasks.training.options import MATRICES, TrainingOptions
 
 if TYPE_CHECKING:
+    from gpt_tasks.training.extraction import ExtractionTraining
     from gpt_tasks.training.text_classification import TaskTraining
 
 _FULL_ATTENTION = """
@@ -57,6 +59,64 @@ Labels: {labels}
 | accuracy on dev, before any rule | {100 * settings.dev["accuracy"]:.2f} % |
 | temperature | {settings.temperature:.3f} |
 {_FULL_ATTENTION if settings.attention == "full" else ""}
+```
+{shell}
+```
+
+`log.jsonl` has every tenth loss and every evaluation; `loss.png` shows them.
+"""
+
+
+_FIGURES = {
+    "f1": "F1 of entities",
+    "macro_f1": "macro F1",
+    "end_to_end_f1": "F1 of relations, end to end",
+    "trigger_f1": "F1 of triggers",
+    "argument_f1": "F1 of arguments",
+}
+
+
+def extraction_card(
+    settings: ExtractionSettings,
+    training: "ExtractionTraining",
+    options: TrainingOptions,
+    data: str,
+    train_rows: int,
+    dev_rows: int,
+) -> str:
+    """As `model_card`, for an extraction."""
+    layers = "\n".join(f"- {layer}: {', '.join(labels)}" for layer, labels in settings.layers.items())
+    links = f"- links: {', '.join(settings.links['labels'][1:])}\n" if settings.links else ""
+    command = [
+        f"python -m gpt_tasks train --task {training.task} --schema {training.schema} --data {data} --out OUT",
+        f"--method {training.method} --attention {settings.attention} --reading {settings.reading}",
+    ]
+    if training.method == "lora":
+        command.append(f"--rank {training.rank} --first-layer {training.first_layer}")
+        command.append(f"--matrices {' '.join(training.matrices)}")
+    if training.sentences is not None:
+        command.append(f"--sentences {training.sentences}")
+    command.append(f"--epochs {options.epochs} --learning-rate {options.learning_rate} --seed {options.seed}")
+    command.append(
+        f"--tokens-per-batch {options.tokens_per_batch} --accumulation {options.accumulation} "
+        f"--evaluations-per-epoch {options.evaluations_per_epoch}"
+    )
+    shell = " \\\n    ".join(command)
+    figures = "\n".join(
+        f"| {name} on dev | {100 * settings.dev[key]:.2f} |" for key, name in _FIGURES.items() if key in settings.dev
+    )
+    return f"""# {settings.task}: {settings.schema}
+
+{layers}
+{links}
+| | |
+| --- | --- |
+| backbone | {settings.backbone["name"]} (fingerprint {settings.backbone["fingerprint"][:12]}) |
+| data | {data}: {train_rows} sentences trained on, {dev_rows} in dev |
+| licence of the data | {training.licence} |
+| method | {training.method}, {settings.attention} attention, the text read {settings.reading} |
+{figures}
+
 ```
 {shell}
 ```

@@ -20,6 +20,8 @@ class Objective(Protocol):
 
     model: nn.Module
     lengths: Sequence[int]
+    figure: str
+    """what `score` is"""
 
     def loss(self, examples: Sequence[int]) -> Tensor:
         """The mean loss of some training examples, by their numbers: a scalar with a gradient."""
@@ -61,6 +63,8 @@ class Classification:
         balanced: every label counts the same, however many examples it has: log p(label) in train is added to the
             logits while training, so that they needn't learn it (logit adjustment, Menon et al. 2021)
     """
+
+    figure = "accuracy"
 
     def __init__(
         self,

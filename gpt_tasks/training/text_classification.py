@@ -93,7 +93,9 @@ def train_task(
     run = out.with_name(f"{out.name}.training")
     run.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(options.seed)
-    reader = _reader(model)
+    reader = WindowReader(
+        load_tokenizer(model), model.hugging_face_config.get("bos_token_id"), window_size(model.config)
+    )
     classifier, modules = build_classifier(model, training, len(found.labels))
     numbers = {label: index for index, label in enumerate(found.labels)}
     train, dev = ([(reader.first(row.text), numbers[row.label]) for row in rows] for rows in (found.train, found.dev))
@@ -120,28 +122,36 @@ def _read_data(data: Path) -> _Data:
     return _Data(train, dev, labels, read_json(domains) if domains.is_file() else None)
 
 
-def _reader(model: Model) -> WindowReader:
+def load_tokenizer(model: Model) -> Tokenizer:
     with tempfile.TemporaryDirectory() as folder:
         model.write_tokenizer(Path(folder))
-        tokenizer = Tokenizer.from_file(Path(folder) / "tokenizer.json")
-    return WindowReader(tokenizer, model.hugging_face_config.get("bos_token_id"), window_size(model.config))
+        return Tokenizer.from_file(Path(folder) / "tokenizer.json")
+
+
+def chosen_modules(model: Model, method: str, matrices: Sequence[str], first_layer: int) -> dict[str, tuple[str, ...]]:
+    """The modules that LoRA corrects, as `adapter_modules` gives them.
+
+    Raises:
+        UserError: no such layer, or none of the matrices in it.
+    """
+    if not 0 <= first_layer < model.config.layers:
+        raise UserError(f"There is no layer {first_layer}: the model has {model.config.layers}, from 0.")
+    modules = {
+        theirs: ours
+        for theirs, ours in adapter_modules(model.hugging_face_config).items()
+        if int(ours[0].split(".")[1]) >= first_layer and all(name.rsplit(".", 1)[1] in matrices for name in ours)
+    }
+    if method == "lora" and not modules:
+        raise UserError(f"This model has none of the matrices {', '.join(matrices)} on their own.")
+    return modules
 
 
 def build_classifier(
     model: Model, training: TaskTraining, labels: int
 ) -> tuple[Classifier, dict[str, tuple[str, ...]]]:
     """The untrained classifier, and the modules that LoRA corrects."""
-    if not 0 <= training.first_layer < model.config.layers:
-        raise UserError(f"There is no layer {training.first_layer}: the model has {model.config.layers}, from 0.")
+    modules = chosen_modules(model, training.method, training.matrices, training.first_layer)
     decoder = load_decoder(model.weights).bfloat16()  # what isn't trained stays in bf16
-    modules = {
-        theirs: ours
-        for theirs, ours in adapter_modules(model.hugging_face_config).items()
-        if int(ours[0].split(".")[1]) >= training.first_layer
-        and all(name.rsplit(".", 1)[1] in training.matrices for name in ours)
-    }
-    if training.method == "lora" and not modules:
-        raise UserError(f"This model has none of the matrices {', '.join(training.matrices)} on their own.")
     tuned = make_tuned(training.method, decoder, modules, causal=training.causal, rank=training.rank)
     return Classifier(tuned, training.pooling, labels), modules
 

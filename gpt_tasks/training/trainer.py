@@ -63,7 +63,7 @@ class Trainer:
             self._load()
         else:
             (folder / LOG_NAME).write_text("")
-            self._log({"options": dataclasses.asdict(options), "steps": len(self._plan)})
+            self._log({"options": dataclasses.asdict(options), "steps": len(self._plan), "figure": objective.figure})
 
     def _make_plan(self) -> list[list[list[int]]]:
         """The batches of every step, decided by the seed alone, so that a resumed run sees what is left."""
@@ -87,7 +87,7 @@ class Trainer:
             loss = self._take_step(self._plan[self._step])
             self._step += 1
             self._seconds = time.monotonic() - begin
-            detail = f"loss {loss:.3f}" + (f", dev {100 * self._best['accuracy']:.2f}" if self._best else "")
+            detail = f"loss {loss:.3f}" + (f", dev {100 * self._best['score']:.2f}" if self._best else "")
             self._report(Progress("training", self._step, steps, "steps", detail))
             if self._step % _LOG_EVERY == 0 or self._step == steps:
                 self._log({"loss": round(loss, 4), "learning_rate": self._rate()})

@@ -36,8 +36,11 @@ _EXAMPLES = [
 ]
 
 
-def build(background: BackboneInBackground, tab: gr.Tab) -> None:
-    classifiers = Classifiers()
+def build(background: BackboneInBackground, classifiers: Classifiers, tab: gr.Tab) -> None:
+    """
+    Args:
+        classifiers: shared with the other tabs
+    """
     tasks = available()
     with gr.Row(equal_height=False):
         with gr.Column():

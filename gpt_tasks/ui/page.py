@@ -9,8 +9,19 @@ import gradio as gr
 from gpt_tasks.backbone.backbone import BackboneInBackground
 from gpt_tasks.errors import UserError
 from gpt_tasks.tasks import dialogue, open_ended, topic_writing
-from gpt_tasks.tasks.classifiers import available
-from gpt_tasks.ui import classify_tab, dialogue_tab, open_ended_tab, status, teach_tab, topic_writing_tab
+from gpt_tasks.tasks.classifiers import Classifiers, available
+from gpt_tasks.tasks.extraction.extraction_task import SCHEMAS, available_schemas
+from gpt_tasks.tasks.extraction.extractors import Extractors
+from gpt_tasks.ui import (
+    analyse_tab,
+    classify_tab,
+    dialogue_tab,
+    extract_tab,
+    open_ended_tab,
+    status,
+    teach_tab,
+    topic_writing_tab,
+)
 from gpt_tasks.ui.texts import browser_texts, label
 
 _ASSETS = Path(__file__).resolve().parents[2] / "assets"
@@ -49,9 +60,16 @@ def build_page(background: BackboneInBackground, off: Mapping[str, UserError] = 
                     gr.Markdown(label(off[dialogue.NAME].key), elem_id="dialogue-off", elem_classes="notice-line")
                 else:
                     dialogue_tab.build(background)
+            classifiers, extractors = Classifiers(), Extractors()
             if available():
                 with gr.Tab(label("tab_classify"), id=classify_tab.NAME) as classify:
-                    classify_tab.build(background, classify)
+                    classify_tab.build(background, classifiers, classify)
+            if available_schemas():
+                with gr.Tab(label("tab_extract"), id=extract_tab.NAME) as extract:
+                    extract_tab.build(background, extractors, extract)
+            if len(available_schemas()) == len(SCHEMAS):
+                with gr.Tab(label("tab_analyse"), id=analyse_tab.NAME) as analyse:
+                    analyse_tab.build(background, classifiers, extractors, analyse)
             with gr.Tab(label("tab_teach"), id=teach_tab.NAME):
                 teach_tab.build(background)
 

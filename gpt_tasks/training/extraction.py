@@ -1,0 +1,153 @@
+"""Trains an extraction and writes its folder: head, adapter where there is one, log, picture, model card."""
+
+import random
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gpt_tasks.backbone.encoder_interface import feature_layers
+from gpt_tasks.backbone.torch_engine import load_decoder
+from gpt_tasks.backbone.weights import Model, fingerprint
+from gpt_tasks.errors import UserError
+from gpt_tasks.home import require_writable, whole_folder
+from gpt_tasks.progress import Progress, Report, silent
+from gpt_tasks.tasks.extraction.annotations import Sentence, read_annotated
+from gpt_tasks.tasks.extraction.corpus import Corpus, layers_of, links_of
+from gpt_tasks.tasks.extraction.extraction_task import ExtractionSettings, write_extraction
+from gpt_tasks.tasks.extraction.reading import Reading, RowReader
+from gpt_tasks.tasks.extraction.words import splits_hyphens
+from gpt_tasks.tasks.windows import window_size
+from gpt_tasks.training.adapter_files import write_adapter
+from gpt_tasks.training.extraction_network import ExtractionNetwork
+from gpt_tasks.training.extraction_objective import Extraction, ExtractionModel, FeatureExtractor
+from gpt_tasks.training.loss_picture import draw_loss
+from gpt_tasks.training.methods import Lora, make_tuned
+from gpt_tasks.training.model_card import extraction_card
+from gpt_tasks.training.options import MATRICES, TrainingOptions
+from gpt_tasks.training.text_classification import chosen_modules, load_tokenizer
+from gpt_tasks.training.trainer import LOG_NAME, Trainer
+
+_SMALLEST_DEVIATION = 1e-3
+
+
+@dataclass(frozen=True)
+class ExtractionTraining:
+    """What to train, and how."""
+
+    task: str
+    """entities, relations or events"""
+    schema: str
+    method: str = "head"
+    """head or lora"""
+    causal: bool = True
+    reading: Reading = "once"
+    rank: int = 8
+    first_layer: int = 0
+    matrices: tuple[str, ...] = MATRICES
+    sentences: int | None = None
+    """trained on: the first of a shuffled corpus; None: all"""
+    licence: str = "not stated"
+    """of the data"""
+
+
+def train_extraction(
+    model: Model,
+    data: Path,
+    out: Path,
+    training: ExtractionTraining,
+    options: TrainingOptions,
+    *,
+    resume: bool = False,
+    report: Report = silent,
+) -> dict[str, float]:
+    """Trains on `data`'s train.jsonl, chooses on its dev.jsonl, and writes the folder `out`.
+
+    While it runs, the log and the checkpoint are in `<out>.training`; `out` appears when all is done.
+
+    Returns:
+        the figures on dev
+
+    Raises:
+        UserError: data that can't be read or marks nothing, a folder that can't be written, options that don't fit
+            the checkpoint.
+    """
+    require_writable(out)
+    train, dev = (read_annotated(data / f"{split}.jsonl") for split in ("train", "dev"))
+    layers, links = layers_of(train), links_of(train)
+    _require_known(data, layers, dev)
+    if training.sentences is not None:
+        train = random.Random(options.seed).sample(train, min(training.sentences, len(train)))
+    run = out.with_name(f"{out.name}.training")
+    run.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(options.seed)
+    tokenizer = load_tokenizer(model)
+    split = splits_hyphens([sentence.tokens for sentence in train])
+    begin = model.hugging_face_config.get("bos_token_id")
+    reader = RowReader(tokenizer.encode, begin, window_size(model.config), training.reading)
+    corpora = [Corpus.read(sentences, reader, split) for sentences in (train, dev)]
+    modules = chosen_modules(model, training.method, training.matrices, training.first_layer)
+    decoder = load_decoder(model.weights).bfloat16()  # what isn't trained stays in bf16
+    tuned = make_tuned(training.method, decoder, modules, causal=training.causal, rank=training.rank)
+    extractor = FeatureExtractor(tuned, feature_layers(model.config))
+    features = [_read(extractor, corpus, part, report) for corpus, part in zip(corpora, ("train", "dev"), strict=True)]
+    network = ExtractionNetwork(*_spread(features[0]), layers, links)
+    objective = Extraction(
+        ExtractionModel(extractor, network),
+        layers,
+        links,
+        *corpora,
+        *(features if training.method == "head" else (None, None)),
+        seed=options.seed,
+    )
+    figures = Trainer(objective, options, run, resume=resume, report=report).run()
+    settings = ExtractionSettings(
+        task=training.task,
+        schema=training.schema,
+        layers=layers,
+        links=None if links is None else asdict(links),
+        split_hyphens=split,
+        method=training.method,
+        attention="causal" if training.causal else "full",
+        reading=training.reading,
+        backbone={"name": model.name, "fingerprint": fingerprint(model.weights)},
+        dev={**figures, "sentences": len(dev)},
+    )
+    with whole_folder(out) as folder:
+        write_extraction(folder, settings, objective.head())
+        if isinstance(tuned, Lora):
+            gpt2 = model.hugging_face_config["model_type"] == "gpt2"
+            write_adapter(folder, tuned, modules, model.name, fan_in_fan_out=gpt2)
+        shutil.copyfile(run / LOG_NAME, folder / LOG_NAME)
+        draw_loss(run / LOG_NAME, folder / "loss.png")
+        card = extraction_card(settings, training, options, data.name, len(train), len(dev))
+        (folder / "README.md").write_text(card, "utf-8")
+    shutil.rmtree(run)
+    return figures
+
+
+def _require_known(data: Path, layers: dict[str, list[str]], dev: Sequence[Sentence]) -> None:
+    if not layers:
+        raise UserError(f"{data / 'train.jsonl'} marks nothing: every tag is O, and there are no triggers.")
+    for sentence in dev:
+        for span in sentence.spans:
+            if span.label not in layers.get(span.layer, ()):
+                raise UserError(f"{data / 'dev.jsonl'} has the label {span.label!r}, which train.jsonl hasn't.")
+
+
+def _read(extractor: FeatureExtractor, corpus: Corpus, part: str, report: Report) -> list[Tensor]:
+    rows = corpus.all_rows
+    return extractor.read(rows, lambda count: report(Progress("encoding", count, len(rows), "rows", part)))
+
+
+def _spread(features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation over words: [depth, hidden] each"""
+    total = sum(feature.double().sum(dim=0) for feature in features)
+    squares = sum(feature.double().square().sum(dim=0) for feature in features)
+    words = sum(map(len, features))
+    mean = total / words
+    deviation = (squares / words - mean.square()).clamp(min=0).sqrt()
+    return mean.float(), deviation.float().clamp(min=_SMALLEST_DEVIATION)
