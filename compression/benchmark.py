@@ -70,12 +70,8 @@ def compare(
         RuntimeError: a contestant that failed, with what it said.
     """
     contestants = sorted(contestants, key=lambda contestant: _group(contestant.engine, contestant.precision))
-    rows: list[list[Row]] = [[] for _ in contestants]
-    for round_ in range(rounds):
-        for contestant, measured in zip(contestants, rows, strict=True):
-            began(contestant, round_)
-            measured.append(Row(**measure_in_child("compression.benchmark", asdict(contestant))))
-    return _with_ratios([_best(measured) for measured in rows])
+    rows = measure_in_turns("compression.benchmark", contestants, rounds, began)
+    return _with_ratios([_best([Row(**row) for row in measured]) for measured in rows])
 
 
 def _group(engine: str, precision: str) -> int:
@@ -119,7 +115,21 @@ def _best(rows: Sequence[Row]) -> Row:
     )
 
 
-def measure_in_child(module: str, contestant: dict) -> dict:
+def measure_in_turns(module: str, contestants: Sequence, rounds: int, began: Callable[..., None]) -> list[list[dict]]:
+    """Of each contestant (a dataclass), what `python -m module CONTESTANT` prints in each round.
+
+    Raises:
+        RuntimeError: a contestant that failed, with what it said.
+    """
+    rows: list[list[dict]] = [[] for _ in contestants]
+    for round_ in range(rounds):
+        for contestant, measured in zip(contestants, rows, strict=True):
+            began(contestant, round_)
+            measured.append(_measure_in_child(module, asdict(contestant)))
+    return rows
+
+
+def _measure_in_child(module: str, contestant: dict) -> dict:
     """Runs `python -m module CONTESTANT`, which prints a row.
 
     Raises:

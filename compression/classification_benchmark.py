@@ -16,7 +16,7 @@ from time import perf_counter
 import numpy as np
 from safetensors.numpy import load_file
 
-from compression.benchmark import measure_in_child, peak_memory_mb
+from compression.benchmark import measure_in_turns, peak_memory_mb
 from compression.encoder_peers import Encoder, open_encoder
 from gpt_tasks.backbone.encoder_engine import length_batches
 from gpt_tasks.backbone.json_files import read_json
@@ -69,13 +69,8 @@ def compare(
     Raises:
         RuntimeError: a contestant that failed, with what it said.
     """
-    rows: list[list[Row]] = [[] for _ in contestants]
-    for round_ in range(rounds):
-        for contestant, measured in zip(contestants, rows, strict=True):
-            began(contestant, round_)
-            row = measure_in_child("compression.classification_benchmark", asdict(contestant))
-            measured.append(Row(**row))
-    return _with_ratios([_best(measured) for measured in rows])
+    rows = measure_in_turns("compression.classification_benchmark", contestants, rounds, began)
+    return _with_ratios([_best([Row(**row) for row in measured]) for measured in rows])
 
 
 def _best(rows: Sequence[Row]) -> Row:

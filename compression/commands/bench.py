@@ -6,6 +6,7 @@ between rows mean more than the figures: machines differ, and other work disturb
   python -m compression bench my-model
   python -m compression bench my-model --peer transformers --peer optimum --peer llama.cpp --json
   python -m compression bench my-model --task classify --peer transformers --peer optimum
+  python -m compression bench my-model --task extract --peer transformers
 
 The first run with peers makes their files in the cache folder (minutes).
 """
@@ -17,17 +18,20 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from compression import classification_benchmark, encoder_peers
-from compression.benchmark import LONG_PROMPT, NEW_TOKENS, Contestant, Row, compare
+from compression import benchmark, classification_benchmark, encoder_peers, extraction_benchmark
+from compression.benchmark import LONG_PROMPT, NEW_TOKENS, Contestant, Row
 from compression.peers import LLAMA_CPP_PRECISIONS, PEERS, checkpoint_folder, gguf_file, optimum_folder
 from gpt_tasks.backbone.artifact import Artifact
 from gpt_tasks.backbone.threads import available_cores
 from gpt_tasks.errors import UserError
 from gpt_tasks.home import home
+from gpt_tasks.tasks.extraction.extraction_task import SHIPPED as SHIPPED_EXTRACTIONS
+from gpt_tasks.tasks.extraction.extraction_task import load_extraction
 from gpt_tasks.tasks.trained_task import SHIPPED, load_task
 
 SUMMARY = "measure an exported model's speed, memory and size next to its peers"
 _LLAMA_CPP_DEFAULT = ("Q8_0", "Q4_1")
+_Contestant = Contestant | classification_benchmark.Contestant | extraction_benchmark.Contestant
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,9 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", action="append", metavar="P", help="of the folder's; all of them if left out")
     parser.add_argument(
         "--task",
-        choices=["write", "classify"],
+        choices=["write", "classify", "extract"],
         default="write",
-        help="write: decoding and prefill; classify: a sentence and many, with a task's adapter (default: write)",
+        help="write: decoding and prefill; classify: a sentence and many, with a task's adapter; extract: the entities "
+        "of an article of 3,000 words (default: write)",
     )
     parser.add_argument(
         "--classifier",
@@ -45,6 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=SHIPPED / "intent",
         help="for --task classify, a trained task of this model (default: the shipped intent)",
+    )
+    parser.add_argument(
+        "--extraction",
+        metavar="DIR",
+        type=Path,
+        default=SHIPPED_EXTRACTIONS / "news",
+        help="for --task extract, a trained extraction of this model (default: the shipped entities in news)",
     )
     parser.add_argument(
         "--peer",
@@ -77,29 +89,36 @@ def run(arguments: argparse.Namespace) -> None:
         _show_plan(arguments)
         return
     threads = arguments.threads or available_cores()
-    classify = arguments.task == "classify"
-    contestants = _classifying(arguments, threads) if classify else _contestants(arguments, threads)
+    find, compare, table = {
+        "write": (_writing, benchmark.compare, _table),
+        "classify": (_classifying, classification_benchmark.compare, _classification_table),
+        "extract": (_extracting, extraction_benchmark.compare, _extraction_table),
+    }[arguments.task]
+    contestants = find(arguments, threads)
 
-    def began(contestant: Contestant | classification_benchmark.Contestant, round_: int) -> None:
+    def began(contestant: _Contestant, round_: int) -> None:
         sys.stderr.write(f"round {round_ + 1} of {arguments.rounds}: {contestant.engine} {contestant.precision}\n")
 
     try:
-        rows = (classification_benchmark.compare if classify else compare)(contestants, arguments.rounds, began)
+        rows = compare(contestants, arguments.rounds, began)
     except RuntimeError as error:
         raise UserError(str(error)) from error
     if arguments.json:
         print(json.dumps([asdict(row) for row in rows], indent=1))
     else:
-        print(_classification_table(rows) if classify else _table(rows))
+        print(table(rows))
 
 
 def _show_plan(arguments: argparse.Namespace) -> None:
-    classify = arguments.task == "classify"
-    artifact = Artifact(arguments.artifact) if classify else _measurable(arguments.artifact)
+    write = arguments.task == "write"
+    artifact = _measurable(arguments.artifact) if write else Artifact(arguments.artifact)
     precisions = arguments.precision or artifact.precisions
-    if classify:
+    if arguments.task == "classify":
         load_task(arguments.classifier, artifact)
         _require_classifying_peers(arguments.peer)
+    if arguments.task == "extract":
+        load_extraction(arguments.extraction, artifact)
+        _require_extracting_peers(arguments.peer)
     for precision in precisions:
         artifact.graph_path(precision)  # raises where there is none
     peers = list(dict.fromkeys(arguments.peer))
@@ -123,7 +142,7 @@ def _measurable(folder: Path) -> Artifact:
     return artifact
 
 
-def _contestants(arguments: argparse.Namespace, threads: int) -> list[Contestant]:
+def _writing(arguments: argparse.Namespace, threads: int) -> list[Contestant]:
     artifact = _measurable(arguments.artifact)
     found = []
     for precision in arguments.precision or artifact.precisions:
@@ -169,6 +188,30 @@ def _classifying(arguments: argparse.Namespace, threads: int) -> list[classifica
     ]
 
 
+def _extracting(arguments: argparse.Namespace, threads: int) -> list[extraction_benchmark.Contestant]:
+    artifact = Artifact(arguments.artifact)
+    load_extraction(arguments.extraction, artifact)  # raises where it isn't this model's
+    _require_extracting_peers(arguments.peer)
+    entries: list[tuple[str, str, Path]] = []
+    for precision in arguments.precision or artifact.precisions:
+        artifact.encoder_path(precision)  # raises where there is none
+        entries.append(("ours", precision, arguments.artifact))
+    if arguments.peer:
+        entries.append(("transformers", "fp32", checkpoint_folder(_model_name(arguments, artifact))))
+    return [
+        extraction_benchmark.Contestant(
+            engine, precision, str(path), str(arguments.artifact), str(arguments.extraction), threads
+        )
+        for engine, precision, path in entries
+    ]
+
+
+def _require_extracting_peers(peers: list[str]) -> None:
+    for peer in peers:
+        if peer != "transformers":
+            raise UserError(f"The peer {peer} doesn't extract. Take transformers.")
+
+
 def _require_classifying_peers(peers: list[str]) -> None:
     for peer in peers:
         if peer not in encoder_peers.PEERS:
@@ -195,6 +238,11 @@ def _classification_table(rows: list[classification_benchmark.Row]) -> str:
         ratios = [str(ratio) for peer in peers for ratio in (row.ratios[peer] if row.ratios else ("", ""))]
         cells.append([row.engine, row.precision, *map(str, figures), *ratios])
     return _aligned(heads, cells)
+
+
+def _extraction_table(rows: list[extraction_benchmark.Row]) -> str:
+    heads = ["engine", "precision", "article s", "tokens/s", "load s", "peak MB", "size MB", "x transformers"]
+    return _aligned(heads, [["" if value is None else str(value) for value in asdict(row).values()] for row in rows])
 
 
 def _table(rows: list[Row]) -> str:

@@ -20,7 +20,6 @@ from gpt_tasks.tasks.extraction.corpus import Corpus, layers_of, links_of
 from gpt_tasks.tasks.extraction.extraction_task import ExtractionSettings, write_extraction
 from gpt_tasks.tasks.extraction.reading import Reading, RowReader
 from gpt_tasks.tasks.extraction.words import splits_hyphens
-from gpt_tasks.tasks.windows import window_size
 from gpt_tasks.training.adapter_files import write_adapter
 from gpt_tasks.training.extraction_network import ExtractionNetwork
 from gpt_tasks.training.extraction_objective import Extraction, ExtractionModel, FeatureExtractor
@@ -84,10 +83,8 @@ def train_extraction(
     run = out.with_name(f"{out.name}.training")
     run.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(options.seed)
-    tokenizer = load_tokenizer(model)
     split = splits_hyphens([sentence.tokens for sentence in train])
-    begin = model.hugging_face_config.get("bos_token_id")
-    reader = RowReader(tokenizer.encode, begin, window_size(model.config), training.reading)
+    reader = RowReader.of(model, load_tokenizer(model).encode, training.reading)
     corpora = [Corpus.read(sentences, reader, split) for sentences in (train, dev)]
     modules = chosen_modules(model, training.method, training.matrices, training.first_layer)
     decoder = load_decoder(model.weights).bfloat16()  # what isn't trained stays in bf16

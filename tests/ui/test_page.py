@@ -353,6 +353,75 @@ def test_many_texts_from_a_file_make_a_table(server, open_page, tmp_path):
     expect(page.locator("#classify-figures [role=alert]")).to_contain_text("no column")
 
 
+def test_entities_are_marked_filtered_and_downloaded(server, open_page):
+    page = open_page(server)
+    open_tab(page, "Extract")
+    text = "Tim Cook of Apple met Olaf Scholz in Berlin."
+    page.fill("#extract-text textarea", text)
+    write(page)
+    result = page.locator("#extract-result")
+    expect(result.locator("mark[title*='PER']").first).to_contain_text("Tim Cook", timeout=20_000)
+    expect(page.locator("#extract-figures")).to_contain_text("ms")
+    expect(result.locator(".legend")).to_contain_text("LOC")
+    with page.expect_download() as download:
+        page.locator("#extract-json").click()
+    found = json.loads(Path(download.value.path()).read_text("utf-8"))
+    assert [text[span["start"] : span["end"]] for span in found["entities"]] == [
+        span["text"] for span in found["entities"]
+    ]
+    slider = page.locator("#threshold input[type=number]")
+    slider.fill("100")
+    slider.press("Tab")
+    expect(result).to_contain_text("No entity found that is sure enough", timeout=10_000)
+    slider.fill("0")
+    slider.press("Tab")
+    expect(result.locator("mark.span").first).to_be_visible(timeout=10_000)
+
+    page.fill("#extract-text textarea", "  ")
+    write(page)
+    expect(page.locator("#extract-figures [role=alert]")).to_contain_text("no text")
+
+
+def test_relations_are_drawn_and_events_have_cards(server, open_page):
+    page = open_page(server, viewport={"width": 390, "height": 844})
+    open_tab(page, "Extract")
+    page.get_by_label("Relations of people").check()
+    page.fill("#extract-text textarea", "John Wilkes Booth shot Abraham Lincoln. <b>& so on</b>")
+    write(page)
+    result = page.locator("#extract-result")
+    expect(result.locator("svg.graph")).to_contain_text("Kill", timeout=20_000)
+    expect(result.locator("table.relations")).to_contain_text("Abraham Lincoln")
+    expect(result).to_contain_text("<b>& so on</b>")
+    page.get_by_label("Events in medicine").check()
+    page.fill("#extract-text textarea", "She developed severe tremor after treatment with lithium.")
+    write(page)
+    expect(result.locator(".card")).to_contain_text("lithium", timeout=10_000)
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_a_long_text_can_be_stopped(server, open_page):
+    page = open_page(server)
+    open_tab(page, "Extract")
+    page.fill("#extract-text textarea", "Tim Cook of Apple met Olaf Scholz in Berlin. " * 10_000)
+    write(page)
+    expect(page.locator("#extract-figures")).to_contain_text("of 100000 words", timeout=20_000)
+    page.locator("button.stop:visible").click()
+    expect(page.locator("#extract-figures")).to_contain_text("stopped", timeout=20_000)
+    expect(page.locator("#extract-result mark.span").first).to_be_visible()
+    assert not server.is_computing()
+
+
+def test_everything_about_a_text(server, open_page):
+    page = open_page(server)
+    open_tab(page, "Analyse")
+    page.fill("#analyse-text textarea", "Shares of Apple fell in New York after Tim Cook warned of slow sales.")
+    write(page)
+    result = page.locator("#analyse-result")
+    expect(result.locator(".decisions")).to_contain_text("Business", timeout=20_000)
+    expect(result.locator("mark[title*='ORG']").first).to_contain_text("Apple")
+    expect(page.locator("#analyse-figures")).to_contain_text("passes over the model: 4")
+
+
 def test_the_readmes_client_example(server):
     """The API as the README shows it."""
     readme = (PROJECT / "README.md").read_text("utf-8")
@@ -362,6 +431,7 @@ def test_the_readmes_client_example(server):
     )
     assert done.returncode == 0, done.stderr
     assert "balance" in done.stdout
+    assert "Tim Cook PER" in done.stdout
 
 
 def test_idle_memory(default_artifact, open_page, tmp_path):
@@ -378,6 +448,10 @@ def test_idle_memory(default_artifact, open_page, tmp_path):
         page.fill("#classify-text textarea", PROMPT)
         write(page)
         expect(page.locator("#classify-figures")).to_contain_text("ms", timeout=10_000)
+        open_tab(page, "Extract")
+        page.fill("#extract-text textarea", PROMPT * 50)
+        write(page)
+        expect(page.locator("#extract-figures")).to_contain_text("ms", timeout=20_000)
         open_tab(page, "Teach")  # brings scikit-learn
         write(page)
         expect(page.locator("#teach-figures")).to_contain_text("accuracy", timeout=20_000)

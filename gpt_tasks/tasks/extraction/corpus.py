@@ -30,7 +30,6 @@ from gpt_tasks.tasks.extraction.finding import find, read_features, relate
 from gpt_tasks.tasks.extraction.head import ExtractionHead, LinkLabels
 from gpt_tasks.tasks.extraction.reading import Row, RowReader
 from gpt_tasks.tasks.extraction.words import rejoin
-from gpt_tasks.tasks.windows import window_size
 
 _CHUNK = 256  # sentences whose features are held at once
 
@@ -128,9 +127,8 @@ def evaluate_extraction(
         UserError: labels that the task hasn't got.
     """
     _require_labels(task, sentences)
-    settings, tokenizer = task.settings, artifact.load_tokenizer()
-    begin_token = artifact.hugging_face_config.get("bos_token_id")
-    reader = RowReader(tokenizer.encode, begin_token, window_size(artifact.config), settings.reading)
+    settings = task.settings
+    reader = RowReader.of(artifact, artifact.load_tokenizer().encode, settings.reading)
     corpus = Corpus.read(sentences, reader, settings.split_hyphens)
     found: list[Prediction] = []
     begin = perf_counter()

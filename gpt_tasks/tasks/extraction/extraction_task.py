@@ -40,8 +40,6 @@ class ExtractionSettings:
     """entities, relations or events"""
     schema: str
     layers: dict[str, list[str]]
-    links: dict | None
-    """see `LinkLabels`"""
     split_hyphens: bool
     """whether words with hyphens are several words; see `find_words`"""
     method: str
@@ -51,6 +49,8 @@ class ExtractionSettings:
     reading: Reading
     backbone: dict[str, str]
     """name and fingerprint of the model that it was trained on"""
+    links: dict | None = None
+    """see `LinkLabels`; None: spans alone"""
     dev: dict | None = None
     """figures on dev, of the model in PyTorch as it was trained"""
 

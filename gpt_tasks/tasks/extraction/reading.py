@@ -2,9 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from gpt_tasks.tasks.windows import OVERLAP
+from gpt_tasks.tasks.windows import OVERLAP, window_size
+
+if TYPE_CHECKING:
+    from gpt_tasks.backbone.artifact import Artifact
+    from gpt_tasks.backbone.weights import Model
 
 Reading = Literal["once", "twice"]
 """twice: the text follows itself, and its words are those of the second time, which have seen it to its end"""
@@ -61,6 +65,11 @@ class RowReader:
         self._begin = () if begin is None else (begin,)
         self._window = window // 2 if reading == "twice" else window
         self._twice = reading == "twice"
+
+    @classmethod
+    def of(cls, model: "Artifact | Model", encode: Callable[[str], Sequence[int]], reading: Reading) -> "RowReader":
+        """What training and serving share."""
+        return cls(encode, model.hugging_face_config.get("bos_token_id"), window_size(model.config), reading)
 
     def rows(self, words: Sequence[str]) -> list[Row]:
         """As `part_rows`, words that have no parts."""

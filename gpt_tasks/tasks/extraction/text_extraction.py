@@ -13,10 +13,9 @@ from gpt_tasks.errors import UserError
 from gpt_tasks.tasks.extraction.annotations import ENTITY, TRIGGER, Span
 from gpt_tasks.tasks.extraction.extraction_task import ExtractionTask
 from gpt_tasks.tasks.extraction.finding import Found, find, read_features
-from gpt_tasks.tasks.extraction.reading import PartRow, Reading, Row, RowReader
+from gpt_tasks.tasks.extraction.reading import PartRow, Row, RowReader
 from gpt_tasks.tasks.extraction.sentences import split_sentences
 from gpt_tasks.tasks.extraction.words import Word, find_words, pieces
-from gpt_tasks.tasks.windows import window_size
 
 CHUNK_WORDS = 600
 """Words that are read together: bounds the memory, and how long a stop has to wait."""
@@ -113,13 +112,8 @@ class TextExtractor:
     """Reads a text once for all tasks that leave the backbone as it is. Has no state: many may use it at once."""
 
     def __init__(self, engine: EncoderEngine, artifact: Artifact, tokenizer: Tokenizer) -> None:
-        self._engine = engine
-        self._begin = artifact.hugging_face_config.get("bos_token_id")
-        self._window = window_size(artifact.config)
+        self._engine, self._artifact = engine, artifact
         self._encode = lru_cache(_CACHED_WORDS)(lambda word: tuple(tokenizer.encode(word)))
-
-    def reader(self, reading: Reading) -> RowReader:
-        return RowReader(self._encode, self._begin, self._window, reading)
 
     def passes(self, tasks: Sequence[ExtractionTask]) -> int:
         """How often the backbone reads a text for these."""
@@ -168,7 +162,7 @@ class TextExtractor:
         for reading in {_reading_of(task): None for task in tasks}:
             members = [number for number, task in enumerate(tasks) if _reading_of(task) == reading]
             first = tasks[members[0]]
-            reader = self.reader(first.settings.reading)
+            reader = RowReader.of(self._artifact, self._encode, first.settings.reading)
             read = [reader.part_rows([pieces(text, parts[word]) for word in sentence]) for sentence in sentences]
             tokens += sum(len(row.ids) for rows in read for row in rows)
             features = read_features(self._engine, [row.apart(0) for rows in read for row in rows], first.adapter)

@@ -1,6 +1,6 @@
 """The head in numpy against PyTorch, its decoding against all sequences, its merging of rows."""
 
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -146,7 +146,7 @@ class TestRowsOfOneSentence:
         assert all(0 <= item.span.start < item.span.end <= 9 for item in found.spans)
         for layer in LAYERS:
             ends = [(s.span.start, s.span.end) for s in found.spans if s.span.layer == layer]
-            assert all(one[1] <= other[0] for one, other in zip(ends, ends[1:], strict=False))
+            assert all(one[1] <= other[0] for one, other in pairwise(ends))
         assert {span for link in found.links for span in (link.head, link.tail)} <= {s.span for s in found.spans}
 
     def test_a_given_pair_is_read_where_both_are(self, head, features):
@@ -159,7 +159,7 @@ class TestRowsOfOneSentence:
 
 def test_a_head_whose_tensors_do_not_fit_is_refused(network):
     tensors = network.tensors()
-    with pytest.raises(ValueError, match="layers.entity.weight"):
+    with pytest.raises(ValueError, match=r"layers\.entity\.weight"):
         ExtractionHead({"entity": ["LOC"]}, None, tensors)
     with pytest.raises(KeyError, match="mix"):
         ExtractionHead(LAYERS, LINKS, {name: value for name, value in tensors.items() if name != "mix"})

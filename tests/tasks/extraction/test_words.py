@@ -84,7 +84,7 @@ class TestRejoin:
         assert all(rejoin(tokens))
 
     def test_words_of_the_joined_text_are_the_tokens(self):
-        tokens = "The U.S. all-rounder did n't hit Mr. Smith 's ball , he said .".split()
+        tokens = ["The", "U.S.", "all-rounder", "did", "n't", "hit", "Mr.", "Smith", "'s", "ball", ",", "he", "said"]
         assert words_of("".join(rejoin(tokens))) == tokens
 
 
@@ -100,7 +100,10 @@ class TestSentences:
             ("He came. She left! Why? Nobody knows ...", 4),
             ("Mr. Smith of the U.S. Army saw J. Doe.", 1),
             ("He paid 3.5 dollars, e.g. in cash.", 1),
-            ("A headline\nThe text begins here and goes on for quite a long while in this line, until\nit ends in the next line.", 2),
+            (
+                "A headline\nThe text begins here and goes on for quite a while, as it does, until\nit ends here.",
+                2,
+            ),
             ("First paragraph\n\nSecond paragraph", 2),
             ("他来了。她走了。", 2),
             ("“Go.” He went.", 2),
