@@ -109,8 +109,8 @@ def measure(contestant: Contestant) -> Row:
     artifact = Artifact(Path(contestant.artifact))
     text = article()
     reader = RowReader.of(artifact, artifact.load_tokenizer().encode, "once")
-    sentences = split_sentences(text, find_words(text))
-    rows = [row.ids for sentence in sentences for row in reader.rows(pieces(text, sentence))]
+    sentences = [pieces(text, sentence) for sentence in split_sentences(text, find_words(text))]
+    rows = [row.ids for rows in reader.rows(sentences) for row in rows]
     if contestant.engine == "ours":
         engine = EncoderEngine(artifact, contestant.precision, contestant.threads)
         task = load_extraction(Path(contestant.task), artifact)

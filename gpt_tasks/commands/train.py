@@ -53,9 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--schema", help="of an extraction: the name of its labels (default: the data folder's)")
     parser.add_argument(
         "--reading",
-        choices=["once", "twice"],
+        choices=["once", "twice", "in_context"],
         default="once",
-        help="of an extraction: twice lets each word see the words after it, for twice the time",
+        help="of an extraction: twice lets each word see the words after it, for twice the time; in_context reads a "
+        'sentence after those before it (rows of one text have the same "doc")',
     )
     parser.add_argument("--sentences", type=int, help="of an extraction: train on so many, not on all")
     parser.add_argument("--licence", default="not stated", help="of the data, for the model card")

@@ -28,8 +28,7 @@ class ExtractionNetwork(nn.Module):
         depth, hidden = center.shape
         self.register_buffer("center", center)
         self.register_buffer("deviation", deviation)
-        self.mix = nn.Parameter(torch.zeros(depth))
-        self.project = nn.Linear(hidden, _WIDTH)
+        self.project = nn.Linear(depth * hidden, _WIDTH)
         self.lstm = nn.LSTM(_WIDTH, _LSTM, bidirectional=True, batch_first=True)
         self.layers = nn.ModuleDict(
             {name: nn.Linear(2 * _LSTM, 1 + 2 * len(labels)) for name, labels in layers.items()}
@@ -40,20 +39,14 @@ class ExtractionNetwork(nn.Module):
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """[sentences, longest, depth, hidden] and their words -> y [sentences, longest, 2 · LSTM]"""
         scaled = ((features - self.center) / self.deviation).clamp(-FARTHEST, FARTHEST)
-        mixed = torch.einsum("bwlh,l->bwh", scaled, self.mixture())
-        x = self.dropout(functional.gelu(self.project(self.dropout(mixed)), approximate="tanh"))
-        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        x = functional.gelu(self.project(self.dropout(scaled.flatten(2))), approximate="tanh")
+        packed = nn.utils.rnn.pack_padded_sequence(self.dropout(x), lengths, batch_first=True, enforce_sorted=False)
         y, _ = nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
         return self.dropout(y)
-
-    def mixture(self) -> Tensor:
-        """The layers' weights, positive; the squares' sum is 1 while all are the same. [depth]"""
-        return self.mix.softmax(dim=0) * len(self.mix) ** 0.5
 
     def tensors(self) -> dict[str, np.ndarray]:
         """As `ExtractionHead` takes them: the two biases of an LSTM's gate are one."""
         found = {name: value.detach() for name, value in self.state_dict().items()}
-        found["mix"] = self.mixture().detach()
         for way in ("", "_reverse"):
             found[f"lstm.bias_l0{way}"] = found.pop(f"lstm.bias_ih_l0{way}") + found.pop(f"lstm.bias_hh_l0{way}")
         return {name: value.numpy() for name, value in found.items()}

@@ -11,7 +11,7 @@ from torch.nn import functional
 from gpt_tasks.tasks.extraction.annotations import Sentence, Span, bio_tags
 from gpt_tasks.tasks.extraction.corpus import Corpus, main_figure, predict, score
 from gpt_tasks.tasks.extraction.head import ExtractionHead, LinkLabels, tag_names
-from gpt_tasks.tasks.extraction.reading import Row
+from gpt_tasks.tasks.extraction.reading import Row, shared_ids
 from gpt_tasks.training.batches import length_batches, pad
 from gpt_tasks.training.extraction_network import ExtractionNetwork
 from gpt_tasks.training.methods import TunedDecoder
@@ -38,11 +38,15 @@ class FeatureExtractor(nn.Module):
     def forward(self, rows: Sequence[Row]) -> list[Tensor]:
         """Of each row, [words, depth, hidden]"""
         layers: list[Tensor] = []
-        self.tuned.encode(*pad([row.ids for row in rows]), layer_outputs=layers)
-        return [
-            torch.stack([layers[depth - 1][place, list(row.ends)] for depth in self.depths], dim=1).float()
-            for place, row in enumerate(rows)
-        ]
+        groups = shared_ids(rows)
+        self.tuned.encode(*pad([rows[group[0]].ids for group in groups]), layer_outputs=layers)
+        features: list[Tensor] = [torch.empty(0)] * len(rows)
+        for place, group in enumerate(groups):
+            for index in group:
+                ends = list(rows[index].ends)
+                words = [layers[depth - 1][place, ends] for depth in self.depths]
+                features[index] = torch.stack(words, dim=1).float()
+        return features
 
     def read(self, rows: Sequence[Row], done: Callable[[int], None] = lambda count: None) -> list[Tensor]:
         """As `forward`, of any number of rows, without a gradient, in fp16 (the residual stream has numbers that
@@ -55,10 +59,12 @@ class FeatureExtractor(nn.Module):
         most = torch.finfo(torch.float16).max
         count = 0
         with torch.inference_mode():
-            for batch in length_batches([len(row.ids) for row in rows], _FEATURE_TOKENS):
-                for index, feature in zip(batch, self([rows[index] for index in batch]), strict=True):
+            groups = shared_ids(rows)
+            for batch in length_batches([len(rows[group[0]].ids) for group in groups], _FEATURE_TOKENS):
+                numbers = [index for group in batch for index in groups[group]]
+                for index, feature in zip(numbers, self([rows[index] for index in numbers]), strict=True):
                     features[index] = feature.clamp(-most, most).half()
-                count += len(batch)
+                count += len(numbers)
                 done(count)
         return features
 
@@ -101,7 +107,8 @@ class Extraction:
         self._targets = [_tag_numbers(part, layers) for part in self._parts]
         self._features, self._dev_features = train_features, dev_features
         self._random = random.Random(seed)
-        self.lengths = [len(row.ids) for row in self._rows]
+        # What a batch costs: words for the head, or all tokens for the backbone.
+        self.lengths = [len(row.ids if train_features is None else row.ends) for row in self._rows]
 
     def loss(self, examples: Sequence[int]) -> Tensor:
         if self._features is None:

@@ -9,7 +9,7 @@ tokens, triggers: [{start, end, type}], arguments: [{trigger, start, end, role}]
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gpt_tasks.errors import UserError
@@ -45,6 +45,8 @@ class Sentence:
     links: tuple[Link, ...]
     given: bool
     """The only question is how `links`' spans are related: others may be in the sentence, unmarked."""
+    document: str | None = None
+    """that it is from, together with the rows around it; None: not told"""
 
 
 def read_annotated(path: Path) -> list[Sentence]:
@@ -81,6 +83,11 @@ def _parse(row: Mapping) -> Sentence:
     Raises:
         ValueError, KeyError, TypeError, IndexError, AttributeError: a row that isn't one of the three kinds.
     """
+    document = row.get("doc")
+    return replace(_parse_marks(row), document=None if document is None else str(document))
+
+
+def _parse_marks(row: Mapping) -> Sentence:
     tokens = tuple(row["tokens"])
     if not tokens or not all(isinstance(token, str) for token in tokens):
         raise ValueError("tokens must be a list of texts, at least one")

@@ -1,7 +1,8 @@
 """An annotated corpus as the backbone reads it, and how well a head does on it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from time import perf_counter
 
 import numpy as np
@@ -42,11 +43,24 @@ class Corpus:
 
     @classmethod
     def read(cls, sentences: Sequence[Sentence], reader: RowReader, split_hyphens: bool) -> "Corpus":
-        return cls(sentences, [reader.rows(rejoin(sentence.tokens, split_hyphens)) for sentence in sentences])
+        rows = []
+        for document in _documents(sentences):
+            words = [rejoin(sentence.tokens, split_hyphens) for sentence in document]
+            rows += reader.rows([words[0], *([f" {first}", *rest] for first, *rest in words[1:])])
+        return cls(sentences, rows)
 
     @property
     def all_rows(self) -> list[Row]:
         return [row for rows in self.rows for row in rows]
+
+
+def _documents(sentences: Sequence[Sentence]) -> Iterator[list[Sentence]]:
+    """Those that follow each other in one text; a sentence of no document is alone."""
+    for document, group in groupby(sentences, key=lambda sentence: sentence.document):
+        if document is None:
+            yield from ([sentence] for sentence in group)
+        else:
+            yield list(group)
 
 
 def layers_of(sentences: Sequence[Sentence]) -> dict[str, list[str]]:

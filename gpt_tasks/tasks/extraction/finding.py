@@ -10,7 +10,7 @@ from gpt_tasks.backbone.encoder_engine import BATCH_TOKENS, EncoderEngine, lengt
 from gpt_tasks.tasks.extraction.annotations import Span
 from gpt_tasks.tasks.extraction.evaluation import Prediction
 from gpt_tasks.tasks.extraction.head import ExtractionHead, FoundLink, FoundSpan
-from gpt_tasks.tasks.extraction.reading import Row, kept
+from gpt_tasks.tasks.extraction.reading import Row, kept, shared_ids
 
 _BATCH_WORDS = 1024  # padding counted
 
@@ -29,11 +29,13 @@ class Found:
 def read_features(engine: EncoderEngine, rows: Sequence[Row], adapter: Adapter | None = None) -> list[np.ndarray]:
     """Of each row, [words, depth, hidden]: what the backbone's layers say at each word's last token."""
     features: list[np.ndarray | None] = [None] * len(rows)
-    for batch in length_batches([len(row.ids) for row in rows], BATCH_TOKENS):
-        layers, _ = engine.layers([rows[index].ids for index in batch], adapter)
-        for place, index in enumerate(batch):
-            ends = list(rows[index].ends)
-            features[index] = np.stack([layer[place, ends] for layer in layers], axis=1)
+    groups = shared_ids(rows)
+    for batch in length_batches([len(rows[group[0]].ids) for group in groups], BATCH_TOKENS):
+        layers, _ = engine.layers([rows[groups[number][0]].ids for number in batch], adapter)
+        for place, number in enumerate(batch):
+            for index in groups[number]:
+                ends = list(rows[index].ends)
+                features[index] = np.stack([layer[place, ends] for layer in layers], axis=1)
     return features
 
 

@@ -1,7 +1,7 @@
 """What finds spans and links in the backbone's hidden states, in numpy.
 
-    x = Σ w_l (h_l - center_l) / deviation_l         a mix of some layers, w learned (as in ELMo, Peters et al. 2018)
-    y = BiLSTM(gelu(P x + p))                        what the words to the right say: the backbone has seen the left
+    x = [(h_l - center_l) / deviation_l ...]    some layers, one beside the other
+    y = BiLSTM(gelu(P x + p))                   what the words to the right say: the backbone has seen the left
     tags: softmax(T y + t) a layer of spans, the best legal BIO sequence by Viterbi
     link: softmax(O relu(H ȳ_head + T ȳ_tail + B max y between + kinds + distance) + o), ȳ a mean over the span
 
@@ -137,8 +137,7 @@ class ExtractionHead:
         size = t["lstm.weight_hh_l0"].shape[1]
         wanted = {
             "deviation": (depth, hidden),
-            "mix": (depth,),
-            "project.weight": (width, hidden),
+            "project.weight": (width, depth * hidden),
             "project.bias": (width,),
         }
         for way in ("", "_reverse"):
@@ -165,7 +164,7 @@ class ExtractionHead:
     @property
     def depth(self) -> int:
         """Layers of the backbone that it reads."""
-        return len(self.tensors["mix"])
+        return len(self.tensors["center"])
 
     @property
     def hidden_size(self) -> int:
@@ -189,8 +188,7 @@ class ExtractionHead:
         """
         t = self.tensors
         scaled = np.clip((features - t["center"]) / t["deviation"], -FARTHEST, FARTHEST)
-        mixed = np.einsum("bwlh,l->bwh", scaled, t["mix"], optimize=True)
-        x = _gelu(mixed @ t["project.weight"].T + t["project.bias"])
+        x = _gelu(scaled.reshape(*scaled.shape[:2], -1) @ t["project.weight"].T + t["project.bias"])
         order = np.arange(x.shape[1])[None, :]
         length = np.asarray(lengths)[:, None]
         backward = np.where(order < length, length - 1 - order, order)  # its own inverse

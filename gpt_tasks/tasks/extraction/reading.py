@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from gpt_tasks.backbone.artifact import Artifact
     from gpt_tasks.backbone.weights import Model
 
-Reading = Literal["once", "twice"]
-"""twice: the text follows itself, and its words are those of the second time, which have seen it to its end"""
+Reading = Literal["once", "twice", "in_context"]
+"""once: a sentence at a time. twice: the sentence follows itself, and its words are those of the second time, which
+have seen it to its end. in_context: the sentences of a text follow each other in a row, as many as it holds, so that
+each has seen those before it."""
 _LONGEST_WORD = 48
 """Tokens. Of a longer word, the first and the last are read."""
 _LONGEST_ENCODED = 2000
@@ -20,7 +22,8 @@ _LONGEST_ENCODED = 2000
 
 @dataclass(frozen=True)
 class Row:
-    """What is read at once: a sentence, or a part of one that is too long."""
+    """A sentence, or a part of one that is too long, in what is read at once: where sentences are read in context,
+    several rows have the same ids."""
 
     ids: tuple[int, ...]
     first: int
@@ -64,24 +67,53 @@ class RowReader:
         self._encode = encode
         self._begin = () if begin is None else (begin,)
         self._window = window // 2 if reading == "twice" else window
-        self._twice = reading == "twice"
+        self._twice, self._in_context = reading == "twice", reading == "in_context"
 
     @classmethod
     def of(cls, model: "Artifact | Model", encode: Callable[[str], Sequence[int]], reading: Reading) -> "RowReader":
         """What training and serving share."""
         return cls(encode, model.hugging_face_config.get("bos_token_id"), window_size(model.config), reading)
 
-    def rows(self, words: Sequence[str]) -> list[Row]:
+    def rows(self, sentences: Sequence[Sequence[str]]) -> list[list[Row]]:
         """As `part_rows`, words that have no parts."""
-        return [row.whole() for row in self.part_rows([[word] for word in words])]
+        split = [[[word] for word in words] for words in sentences]
+        return [[row.whole() for row in rows] for rows in self.part_rows(split)]
 
-    def part_rows(self, words: Sequence[Sequence[str]]) -> list[PartRow]:
-        """Rows that overlap, where there are several.
+    def part_rows(self, sentences: Sequence[Sequence[Sequence[str]]]) -> list[list[PartRow]]:
+        """Of each sentence its rows, which overlap where there are several.
 
         Args:
-            words: at least one, in parts; the first part has the space that stands before the word, if one does
+            sentences: of one text, one after the other; each has words, at least one, in parts. The first part has
+                the space that stands before the word, if one does.
         """
-        read = [self._word(parts) for parts in words]
+        found: list[list[PartRow]] = []
+        together: list[list[_ReadWord]] = []
+        tokens = 0
+        for words in sentences:
+            read = [self._word(parts) for parts in words]
+            size = sum(len(ids) for ids, _ in read)
+            if not self._in_context or size > self._window:
+                found += self._joined(together)
+                together, tokens = [], 0
+                found.append(self._alone(read))
+                continue
+            if tokens + size > self._window:
+                found += self._joined(together)
+                together, tokens = [], 0
+            together.append(read)
+            tokens += size
+        return found + self._joined(together)
+
+    def _joined(self, sentences: Sequence[Sequence["_ReadWord"]]) -> list[list[PartRow]]:
+        """A row each, in the same ids."""
+        whole = self._row([word for sentence in sentences for word in sentence], 0)
+        found, begin = [], 0
+        for sentence in sentences:
+            found.append([PartRow(whole.ids, 0, whole.ends[begin : begin + len(sentence)])])
+            begin += len(sentence)
+        return found
+
+    def _alone(self, read: Sequence["_ReadWord"]) -> list[PartRow]:
         found, first = [], 0
         while True:
             last, tokens = first, 0
@@ -97,8 +129,7 @@ class RowReader:
                 tokens += len(read[following][0])
             first = following
 
-    def _word(self, parts: Sequence[str]) -> tuple[list[int], list[int]]:
-        """The ids, and how many there are up to each part's end."""
+    def _word(self, parts: Sequence[str]) -> "_ReadWord":
         ids: list[int] = []
         ends = []
         for part in parts:
@@ -111,7 +142,7 @@ class RowReader:
             ends = [*(min(end, most) for end in ends[:-1]), most]
         return ids, ends
 
-    def _row(self, words: Sequence[tuple[list[int], list[int]]], first: int) -> PartRow:
+    def _row(self, words: Sequence["_ReadWord"], first: int) -> PartRow:
         text = [token for ids, _ in words for token in ids]
         at = len(self._begin) + (len(text) if self._twice else 0)
         places = []
@@ -119,6 +150,10 @@ class RowReader:
             places.append(tuple(at + end - 1 for end in ends))
             at += len(ids)
         return PartRow((*self._begin, *text, *(text if self._twice else ())), first, tuple(places))
+
+
+_ReadWord = tuple[list[int], list[int]]
+"""A word's ids, and how many there are up to each part's end."""
 
 
 def kept(rows: Sequence[Row], place: int) -> tuple[int, int]:
@@ -131,3 +166,11 @@ def kept(rows: Sequence[Row], place: int) -> tuple[int, int]:
     if place + 1 < len(rows):
         end = (end + rows[place + 1].first) // 2
     return begin, end
+
+
+def shared_ids(rows: Sequence[Row]) -> list[list[int]]:
+    """The rows' numbers, those with the same ids together: what has to be read once."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for number, row in enumerate(rows):
+        groups.setdefault(row.ids, []).append(number)
+    return list(groups.values())

@@ -161,5 +161,5 @@ def test_a_head_whose_tensors_do_not_fit_is_refused(network):
     tensors = network.tensors()
     with pytest.raises(ValueError, match=r"layers\.entity\.weight"):
         ExtractionHead({"entity": ["LOC"]}, None, tensors)
-    with pytest.raises(KeyError, match="mix"):
-        ExtractionHead(LAYERS, LINKS, {name: value for name, value in tensors.items() if name != "mix"})
+    with pytest.raises(KeyError, match="deviation"):
+        ExtractionHead(LAYERS, LINKS, {name: value for name, value in tensors.items() if name != "deviation"})

@@ -49,8 +49,7 @@ def random_task(hidden, depth, split_hyphens=False, seed=0):
     size, width, inner = 6, 8, 5
     shapes = {
         "center": (depth, hidden),
-        "mix": (depth,),
-        "project.weight": (width, hidden),
+        "project.weight": (width, depth * hidden),
         "project.bias": (width,),
         **{f"lstm.weight_ih_l0{way}": (4 * size, width) for way in ("", "_reverse")},
         **{f"lstm.weight_hh_l0{way}": (4 * size, size) for way in ("", "_reverse")},

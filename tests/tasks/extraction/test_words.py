@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt_tasks.tasks.extraction.reading import RowReader, kept
+from gpt_tasks.tasks.extraction.reading import RowReader, kept, shared_ids
 from gpt_tasks.tasks.extraction.sentences import split_sentences
 from gpt_tasks.tasks.extraction.words import find_words, pieces, rejoin, splits_hyphens
 
@@ -120,28 +120,36 @@ class TestRows:
 
     @given(st.lists(st.text(min_size=1, max_size=30), min_size=1, max_size=40), st.integers(2, 40))
     def test_every_word_is_answered_for_once_and_no_row_is_too_long(self, words, window):
-        rows = self.reader(window).rows(words)
+        (rows,) = self.reader(window).rows([words])
         assert all(len(row.ids) <= window + 1 for row in rows)
         answered = [number for place in range(len(rows)) for number in range(*kept(rows, place))]
         assert answered == list(range(len(words)))
 
     def test_ends_are_the_words_last_tokens(self):
-        (row,) = self.reader().rows(["ab", " c", "d"])
+        ((row,),) = self.reader().rows([["ab", " c", "d"]])
         assert row.ids == (7, *map(ord, "ab cd"))
         assert [row.ids[end] for end in row.ends] == [ord("b"), ord("c"), ord("d")]
 
     def test_the_second_reading_has_seen_the_first(self):
-        (row,) = self.reader(reading="twice").rows(["ab", " c"])
+        ((row,),) = self.reader(reading="twice").rows([["ab", " c"]])
         assert row.ids == (7, *map(ord, "ab cab c"))
         assert row.ends == (6, 8)
 
+    def test_in_context_sentences_share_rows(self):
+        first, second, long, last = ["ab"], [" cd", " e"], [" x" * 3] * 4, [" f"]
+        rows = self.reader(window=10, reading="in_context").rows([first, second, long, last])
+        assert rows[0][0].ids == rows[1][0].ids == (7, *map(ord, "ab cd e"))
+        assert (rows[0][0].ends, rows[1][0].ends) == ((2,), (5, 7))
+        assert len(rows[2]) > 1 and rows[3][0].ids == (7, *map(ord, " f"))
+        assert shared_ids([row for sentence in rows for row in sentence])[0] == [0, 1]
+
     def test_parts_end_inside_their_word(self):
-        (row,) = self.reader().part_rows([["a"], [" bc", "-", "d"]])
+        ((row,),) = self.reader().part_rows([[["a"], [" bc", "-", "d"]]])
         assert row.whole().ends == (1, 6)
         assert row.apart(0).ends == (1, 4, 5, 6)
 
     def test_of_a_very_long_word_beginning_and_end_are_read(self):
-        (row,) = RowReader(lambda word: [ord(c) for c in word], None, 192).rows(["x" + "-" * 10_000 + "y"])
+        ((row,),) = RowReader(lambda word: [ord(c) for c in word], None, 192).rows([["x" + "-" * 10_000 + "y"]])
         assert len(row.ids) == 48
         assert (row.ids[0], row.ids[-1], row.ends) == (ord("x"), ord("y"), (47,))
 
