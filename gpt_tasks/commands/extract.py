@@ -10,6 +10,7 @@ import json
 import sys
 from pathlib import Path
 
+from gpt_tasks.backbone.tokenizer import replace_surrogates
 from gpt_tasks.commands.classification_options import named_model
 from gpt_tasks.commands.extraction_options import add_extraction_arguments, load_named_extraction, open_extractor
 from gpt_tasks.errors import UserError
@@ -63,7 +64,7 @@ def _text(arguments: argparse.Namespace) -> str:
     if sum(given) != 1:
         raise UserError("Give one of: --text TEXT, --file FILE, or - for standard input.")
     if arguments.text is not None:
-        return arguments.text
+        return replace_surrogates(arguments.text)
     name = "standard input" if arguments.file is None else str(arguments.file)
     try:
         content = sys.stdin.buffer.read() if arguments.file is None else arguments.file.read_bytes()

@@ -9,6 +9,8 @@ from gpt_tasks.tasks.classifiers import Classifiers, available
 from gpt_tasks.tasks.extraction.extractors import Extractors
 from gpt_tasks.tasks.extraction.text_extraction import Extracted, Part, require_text
 
+MOST_CHARACTERS = 100_000
+"""of a text: it is read several times, and a classification can't be stopped half-way"""
 ENTITIES, RELATIONS, EVENTS = "news", "conll04", "litbank"
 """The schemas that are taken where none is named: those for text of any kind."""
 
@@ -46,7 +48,7 @@ def analyse(
     Raises:
         UserError: a text that is empty or too long, an unknown schema, another backbone than the tasks'.
     """
-    require_text(text)
+    require_text(text, MOST_CHARACTERS)
     tasks = [extractors.get(schema, backbone) for schema in (entities, relations, events)]
     extractor = extractors.extractor(backbone)
     extracted = {task.settings.task: Extracted(task.settings.task, task.settings.schema) for task in tasks}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpt_tasks.backbone.tokenizer import replace_surrogates
 from gpt_tasks.errors import UserError
 
 _DELIMITERS = ",;\t"
@@ -86,7 +87,7 @@ def _parse_json_lines(text: str, name: str) -> list[LabelledText]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(
                 f"{name}, line {number}: this is not JSON ({error}). A .jsonl file has one object a line.",
                 key="file_not_json",
@@ -101,7 +102,9 @@ def _parse_json_lines(text: str, name: str) -> list[LabelledText]:
                 line=number,
             )
         label = row.get("label")
-        rows.append(LabelledText(row["text"], None if label is None else str(label).strip(), number))
+        # A text in JSON may have half characters, which no file takes.
+        label = None if label is None else replace_surrogates(str(label).strip())
+        rows.append(LabelledText(replace_surrogates(row["text"]), label, number))
     return rows
 
 

@@ -21,17 +21,18 @@ MOST_LABELS = 50
 MOST_TOKENS = 1024
 """of a text; what comes after them isn't read"""
 _CONTENT_FREE = ("N/A", "[MASK]", "...")
-_LONGEST_LABEL = 100  # characters
+_LONGEST_LABEL, _LONGEST_TEMPLATE = 100, 300  # characters
 
 
 class ZeroShotClassifier:
     """Labels and template on a language model. Texts are scored one by one.
 
     Args:
-        template: has one "{}", where a label goes
+        template: has one "{}", where a label goes; what stands after it is not scored
 
     Raises:
-        UserError: fewer than two labels, too many, an empty one, the same twice, a template without its place.
+        UserError: fewer than two labels, too many, an empty one, the same twice, a template without its place or
+            too long.
     """
 
     def __init__(
@@ -42,6 +43,12 @@ class ZeroShotClassifier:
             raise UserError(
                 f'The template must have "{{}}" once, where the label goes, such as "{TEMPLATE}"',
                 key="template_wrong",
+            )
+        if len(template) > _LONGEST_TEMPLATE:
+            raise UserError(
+                f"The template has {len(template)} characters; at most {_LONGEST_TEMPLATE} are taken.",
+                key="template_long",
+                most=_LONGEST_TEMPLATE,
             )
         self._engine, self._tokenizer = engine, tokenizer
         self._before = template.split("{}")[0].rstrip()
@@ -91,13 +98,6 @@ def check_labels(labels: Sequence[str]) -> list[str]:
         UserError: see `ZeroShotClassifier`.
     """
     stripped = [label.strip() for label in labels]
-    if any(not label for label in stripped):
-        raise UserError("A label is empty. Give every label a name.", key="label_empty")
-    twice = next((label for label in stripped if [other.lower() for other in stripped].count(label.lower()) > 1), None)
-    if twice is not None:
-        raise UserError(f"The label {twice!r} is there twice. Leave one of them out.", key="label_twice", label=twice)
-    if len(stripped) < 2:
-        raise UserError("At least two labels are needed, separated by commas.", key="labels_too_few")
     if len(stripped) > MOST_LABELS or any(len(label) > _LONGEST_LABEL for label in stripped):
         raise UserError(
             f"At most {MOST_LABELS} labels of {_LONGEST_LABEL} characters each can be compared.",
@@ -105,4 +105,11 @@ def check_labels(labels: Sequence[str]) -> list[str]:
             most=MOST_LABELS,
             longest=_LONGEST_LABEL,
         )
+    if any(not label for label in stripped):
+        raise UserError("A label is empty. Give every label a name.", key="label_empty")
+    twice = next((label for label in stripped if [other.lower() for other in stripped].count(label.lower()) > 1), None)
+    if twice is not None:
+        raise UserError(f"The label {twice!r} is there twice. Leave one of them out.", key="label_twice", label=twice)
+    if len(stripped) < 2:
+        raise UserError("At least two labels are needed, separated by commas.", key="labels_too_few")
     return stripped

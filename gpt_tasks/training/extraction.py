@@ -27,7 +27,7 @@ from gpt_tasks.training.loss_picture import draw_loss
 from gpt_tasks.training.methods import Lora, make_tuned
 from gpt_tasks.training.model_card import extraction_card
 from gpt_tasks.training.options import MATRICES, TrainingOptions
-from gpt_tasks.training.text_classification import chosen_modules, load_tokenizer
+from gpt_tasks.training.text_classification import chosen_modules, fingerprint_of_files, load_tokenizer
 from gpt_tasks.training.trainer import LOG_NAME, Trainer
 
 _SMALLEST_DEVIATION = 1e-3
@@ -100,7 +100,8 @@ def train_extraction(
         *(features if training.method == "head" else (None, None)),
         seed=options.seed,
     )
-    figures = Trainer(objective, options, run, resume=resume, report=report).run()
+    identity = {**asdict(training), "data": fingerprint_of_files(data)}
+    figures = Trainer(objective, options, run, resume=resume, identity=identity, report=report).run()
     settings = ExtractionSettings(
         task=training.task,
         schema=training.schema,

@@ -1,9 +1,10 @@
 """Trains a classification task and writes its folder: adapter, head, calibration, log, picture, model card."""
 
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +101,8 @@ def train_task(
     numbers = {label: index for index, label in enumerate(found.labels)}
     train, dev = ([(reader.first(row.text), numbers[row.label]) for row in rows] for rows in (found.train, found.dev))
     objective = Classification(classifier, train, dev, training.label_smoothing, training.balanced)
-    figures = Trainer(objective, options, run, resume=resume, report=report).run()
+    identity = {**asdict(training), "data": fingerprint_of_files(data)}
+    figures = Trainer(objective, options, run, resume=resume, identity=identity, report=report).run()
     with whole_folder(out) as folder:
         settings = save_task(folder, model, training, classifier, modules, train, dev, found.labels, found.domains)
         shutil.copyfile(run / LOG_NAME, folder / LOG_NAME)
@@ -120,6 +122,11 @@ def _read_data(data: Path) -> _Data:
         raise UserError(f"{data / 'dev.jsonl'}, line {unknown.line}: the label {unknown.label!r} isn't in train.jsonl.")
     domains = data / "domains.json"
     return _Data(train, dev, labels, read_json(domains) if domains.is_file() else None)
+
+
+def fingerprint_of_files(data: Path) -> str:
+    """Of train.jsonl and dev.jsonl."""
+    return hashlib.sha256(b"".join((data / f"{split}.jsonl").read_bytes() for split in ("train", "dev"))).hexdigest()
 
 
 def load_tokenizer(model: Model) -> Tokenizer:

@@ -5,7 +5,9 @@ import json
 import os
 import random
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 
@@ -28,11 +30,13 @@ class Trainer:
     learning rate rises, then falls to 0 in a straight line.
 
     Args:
-        folder: gets `log.jsonl` and, while it runs, `checkpoint.pt`, from which a stopped run goes on
+        folder: gets `log.jsonl` and `checkpoint.pt`, from which a stopped run goes on; the caller removes it when
+            what was trained is written
         resume: go on from the checkpoint, where there is one
+        identity: what else must be the same in a resumed run: the task's settings, the data
 
     Raises:
-        UserError: a checkpoint of a run with other options.
+        UserError: a checkpoint of another run.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class Trainer:
         folder: Path,
         *,
         resume: bool = False,
+        identity: Mapping[str, object] = MappingProxyType({}),
         report: Report = silent,
     ) -> None:
         self._objective, self._options, self._folder, self._report = objective, options, folder, report
@@ -53,6 +58,7 @@ class Trainer:
             lr=options.learning_rate,
             betas=(0.9, 0.98),
         )
+        self._identity = {**dataclasses.asdict(options), **identity}
         self._plan = self._make_plan()
         self._step = self._without_gain = 0
         self._best: dict[str, float] = {}
@@ -100,7 +106,6 @@ class Trainer:
                 saved = time.monotonic()
         self._put(self._best_parameters)
         model.eval()
-        (self._folder / CHECKPOINT_NAME).unlink(missing_ok=True)
         return self._best
 
     def _rate(self) -> float:
@@ -152,7 +157,8 @@ class Trainer:
         """Beside the old one, then in its place: a run that is killed while it saves loses nothing."""
         part = self._folder / f".{CHECKPOINT_NAME}.part"
         state = {
-            "options": dataclasses.asdict(self._options),
+            "identity": self._identity,
+            "log_size": (self._folder / LOG_NAME).stat().st_size,
             "parameters": self._copy(),
             "optimizer": self._optimizer.state_dict(),
             "best": self._best,
@@ -168,11 +174,14 @@ class Trainer:
     def _load(self) -> None:
         path = self._folder / CHECKPOINT_NAME
         state = torch.load(path, weights_only=True)
-        if state["options"] != dataclasses.asdict(self._options):
+        changed = [name for name, value in self._identity.items() if state["identity"].get(name) != value]
+        if changed:
             raise UserError(
-                f"{path} is of a run with other options ({state['options']}). Give the same ones to go on, or leave "
-                "--resume out to begin again."
+                f"{path} is of another run: {', '.join(changed)} differed. Give the same to go on, or leave --resume "
+                "out to begin again."
             )
+        # What was logged after the checkpoint will be logged again.
+        os.truncate(self._folder / LOG_NAME, state["log_size"])
         self._put(state["parameters"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._best, self._best_parameters = state["best"], state["best_parameters"]

@@ -8,6 +8,7 @@ from time import perf_counter
 import gradio as gr
 
 from gpt_tasks.backbone.backbone import Backbone, BackboneInBackground
+from gpt_tasks.backbone.tokenizer import replace_surrogates
 from gpt_tasks.errors import UserError
 from gpt_tasks.tasks.analysis import ENTITIES, EVENTS, RELATIONS, Analysis, analyse
 from gpt_tasks.tasks.classifiers import Classifiers
@@ -67,8 +68,8 @@ def build(background: BackboneInBackground, classifiers: Classifiers, extractors
     ) -> Iterator[tuple]:
         begin = perf_counter()
         try:
-            backbone = background.get()
-            for step in analyse(text or "", backbone, classifiers, extractors, entities, relations, events):
+            backbone, text = background.get(), replace_surrogates(text or "")
+            for step in analyse(text, backbone, classifiers, extractors, entities, relations, events):
                 if run.stop_asked.is_set():
                     if not run.discarded:
                         yield gr.skip(), chips([say(request, "ended_stopped")])

@@ -198,7 +198,7 @@ def _one(classifier: TextClassifier | ZeroShotClassifier, text: str, request: gr
     hidden = gr.update(visible=False), gr.update(visible=False)
     yield decision, lines, *hidden
     # The words come after the decision: they take as many readings of the text as it has words.
-    weights = attribute(classifier, text, found.label) if task is not None else []
+    weights = attribute(classifier, text, found.label) if task is not None and found.windows == 1 else []
     if weights:
         yield decision + classification_html.words(text, weights, request), lines, *hidden
 
@@ -218,6 +218,8 @@ def _many(
     if run.discarded:
         return
     lines = _chips_of(found, 1000 * (perf_counter() - begin), request)
+    if any(result.cut for result in found):
+        lines = notice_line(say(request, "text_cut", most=MOST_TOKENS)) + lines
     if len(found) < len(texts):
         lines += chips([say(request, "ended_stopped")])
     rows = [

@@ -10,6 +10,7 @@ from time import perf_counter
 import gradio as gr
 
 from gpt_tasks.backbone.backbone import BackboneInBackground
+from gpt_tasks.backbone.tokenizer import replace_surrogates
 from gpt_tasks.errors import UserError
 from gpt_tasks.tasks.extraction.extraction_task import available_schemas
 from gpt_tasks.tasks.extraction.extractors import Extractors
@@ -95,9 +96,10 @@ def build(background: BackboneInBackground, extractors: Extractors, tab: gr.Tab)
         try:
             backbone = background.get()
             task, extractor = extractors.get(schema, backbone), extractors.extractor(backbone)
+            text = replace_surrogates(text or "")
             begin, tokens, done, words = perf_counter(), 0, 0, 0
             found = Extracted(task.settings.task, task.settings.schema)
-            for part in extractor.parts(text or "", [task]):
+            for part in extractor.parts(text, [task]):
                 if run.stop_asked.is_set():
                     break
                 found.extend(part.found[0])

@@ -193,6 +193,6 @@ def _line(line: str, number: int) -> LabelledText:
 
 
 def _pair(pair: Sequence[str], number: int) -> LabelledText:
-    if len(pair) != 2:
-        raise UserError(f"Example {number} is not a pair of label and text.")
+    if len(pair) != 2 or not all(isinstance(part, str) for part in pair):
+        raise UserError(f"Example {number} is not a pair of label and text (two strings).")
     return LabelledText(pair[1], pair[0], number)

@@ -31,6 +31,9 @@ class TestGoodFiles:
             ("c", None),
         ]
 
+    def test_half_a_character_is_replaced(self):
+        assert pairs('{"text": "a\\ud800b", "label": "\\udfff"}', "x.jsonl") == [("a\ufffdb", "\ufffd")]
+
     def test_plain_lines_split_at_line_ends_alone(self):
         assert pairs("one\u2028still one\n\n  \ntwo", "x.txt") == [("one\u2028still one", None), ("two", None)]
 
@@ -50,6 +53,7 @@ class TestBadFiles:
             ("a.jsonl", '{"text": "x"}\n{oops', "line 2: this is not JSON"),
             ("a.jsonl", '{"sentence": "x"}', "line 1: an object with"),
             ("a.jsonl", '["x"]', "line 1: an object with"),
+            ("a.jsonl", "[" * 100_000, "line 1: this is not JSON"),
             ("a.txt", " \n\n", "no texts"),
         ],
     )

@@ -68,6 +68,7 @@ def test_the_default_model_knows_what_a_text_is_about(default_backbone):
         ([str(n) for n in range(60)], "{}", "At most 50"),
         (["a", "b"], "no place", "once"),
         (["a", "b"], "{} and {}", "once"),
+        (["a", "b"], "x" * 400 + "{}", "at most 300"),
     ],
 )
 def test_what_cannot_be(tiny, labels, template, message):

@@ -118,13 +118,20 @@ class TestTrainer:
             runs["whole"].model.named_parameters(), again.model.named_parameters(), strict=True
         ):
             torch.testing.assert_close(one, other, msg=name)
-        assert not (tmp_path / "broken" / CHECKPOINT_NAME).exists()
+        logged = [
+            [json.loads(line)["step"] for line in (tmp_path / name / LOG_NAME).read_text().splitlines()]
+            for name in ("whole", "broken")
+        ]
+        assert logged[0] == logged[1]  # nothing twice
 
-    def test_a_checkpoint_of_other_options_is_refused(self, tiny_folder, tmp_path):
+    @pytest.mark.parametrize(
+        ("options", "identity", "changed"), [({"seed": 2}, {"rank": 8}, "seed"), ({"seed": 1}, {"rank": 4}, "rank")]
+    )
+    def test_a_checkpoint_of_another_run_is_refused(self, tiny_folder, tmp_path, options, identity, changed):
         made = objective(tiny_folder("llama")[0])
-        Trainer(made, TrainingOptions(seed=1), tmp_path)._save()
-        with pytest.raises(UserError, match="other options"):
-            Trainer(made, TrainingOptions(seed=2), tmp_path, resume=True)
+        Trainer(made, TrainingOptions(seed=1), tmp_path, identity={"rank": 8})._save()
+        with pytest.raises(UserError, match=f"another run: {changed} differed"):
+            Trainer(made, TrainingOptions(**options), tmp_path, resume=True, identity=identity)
 
     def test_stops_early_and_logs(self, tiny_folder, tmp_path):
         made = objective(tiny_folder("llama")[0], "head")

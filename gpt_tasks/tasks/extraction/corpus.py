@@ -90,11 +90,9 @@ def links_of(sentences: Sequence[Sentence]) -> LinkLabels | None:
 
 
 def labels_of(sentences: Sequence[Sentence]) -> set[str]:
-    """Of spans, where they are to be found, and of links."""
-    links = {link.label for sentence in sentences for link in sentence.links}
-    if sentences[0].given:
-        return links
-    return links | {span.label for sentence in sentences for span in sentence.spans}
+    """Of spans and of links."""
+    spans = {span.label for sentence in sentences for span in sentence.spans}
+    return spans | {link.label for sentence in sentences for link in sentence.links}
 
 
 def predict(head: ExtractionHead, corpus: Corpus, features: Sequence[np.ndarray]) -> list[Prediction]:

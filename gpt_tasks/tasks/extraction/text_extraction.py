@@ -17,7 +17,7 @@ from gpt_tasks.tasks.extraction.reading import PartRow, Row, RowReader, shared_i
 from gpt_tasks.tasks.extraction.sentences import split_sentences
 from gpt_tasks.tasks.extraction.words import Word, find_words, pieces
 
-CHUNK_WORDS = 600
+CHUNK_WORDS = 1200
 """Words that are read together: bounds the memory, and how long a stop has to wait."""
 MOST_CHARACTERS = 2_000_000
 _CACHED_WORDS = 50_000
@@ -277,17 +277,20 @@ def _directed(link: TextLink) -> TextLink:
     return TextLink(link.head, link.tail, name, link.confidence)
 
 
-def require_text(text: str) -> None:
+def require_text(text: str, most: int = MOST_CHARACTERS) -> None:
     """
+    Args:
+        most: characters
+
     Raises:
         UserError: a text that is empty or too long.
     """
     if not text.strip():
         raise UserError("There is no text. Write one.", key="text_missing")
-    if len(text) > MOST_CHARACTERS:
+    if len(text) > most:
         raise UserError(
-            f"The text has {len(text):,} characters; at most {MOST_CHARACTERS:,} are taken at once. Split it up.",
+            f"The text has {len(text):,} characters; at most {most:,} are taken at once. Split it up.",
             key="text_too_long",
             characters=len(text),
-            most=MOST_CHARACTERS,
+            most=most,
         )
