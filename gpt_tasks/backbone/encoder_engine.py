@@ -32,6 +32,8 @@ class EncoderEngine:
         # Memory that a batch took goes back after it: 80 MB less at rest, and no slower.
         self._run_options = onnxruntime.RunOptions()
         self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        # What lies above the layers that are asked for isn't computed.
+        self._run_options.only_execute_path_to_fetches = True
         scales = path.with_name(scales_file(path.name))
         self._scales = load_file(scales) if scales.is_file() else {}
         self._bound: dict[int, tuple[Adapter, dict[str, onnxruntime.OrtValue]]] = {}
