@@ -7,7 +7,7 @@ from html import escape
 import gradio as gr
 
 from gpt_tasks.tasks.extraction.text_extraction import Extracted, TextEvent, TextLink, TextSpan
-from gpt_tasks.ui.texts import say
+from gpt_tasks.ui.texts import has_text, say
 
 MOST_SHOWN = 30_000
 """characters of a text"""
@@ -17,7 +17,7 @@ _COLOURS = 8  # that the style sheet has
 _WIDTH, _HEIGHT, _LETTER, _LONGEST_NODE = 640, 380, 7.2, 24
 
 
-def marked(text: str, spans: Sequence[TextSpan], labels: Sequence[str]) -> str:
+def marked(text: str, spans: Sequence[TextSpan], labels: Sequence[str], request: gr.Request | None) -> str:
     """The text with its spans in the labels' colours, and what each colour means.
 
     Args:
@@ -35,13 +35,13 @@ def marked(text: str, spans: Sequence[TextSpan], labels: Sequence[str]) -> str:
         parts.append(escape(text[position : span.start]))
         parts.append(
             f'<mark class="span colour-{numbers[span.label]}" title="{escape(title)}">'
-            f"{escape(text[span.start : span.end])}<small>{escape(name_of(span.label))}</small></mark>"
+            f"{escape(text[span.start : span.end])}<small>{escape(name_of(span.label, request))}</small></mark>"
         )
         position = span.end
     parts.append(escape(text[position : max(position, MOST_SHOWN)]))
     used = {span.label for span in spans}
     legend = "".join(
-        f'<mark class="span colour-{numbers[label]}">{escape(name_of(label))}</mark>'
+        f'<mark class="span colour-{numbers[label]}">{escape(name_of(label, request))}</mark>'
         for label in labels
         if label in used
     )
@@ -53,8 +53,8 @@ def relations(links: Sequence[TextLink], request: gr.Request | None) -> str:
     if not links:
         return ""
     rows = "".join(
-        f"<tr><td>{escape(link.head.text)}</td><td>{escape(name_of(link.label))}</td><td>{escape(link.tail.text)}</td>"
-        f"<td>{100 * link.confidence:.0f} %</td></tr>"
+        f"<tr><td>{escape(link.head.text)}</td><td>{escape(name_of(link.label, request))}</td>"
+        f"<td>{escape(link.tail.text)}</td><td>{100 * link.confidence:.0f} %</td></tr>"
         for link in links[:_MOST_ROWS]
     )
     names = "".join(
@@ -74,13 +74,15 @@ def graph(links: Sequence[TextLink], request: gr.Request | None) -> str:
         )
         for number, node in enumerate(nodes)
     }
-    edges = "".join(_edge(places[_node(link.head)], places[_node(link.tail)], link.label) for link in chosen)
+    edges = "".join(
+        _edge(places[_node(link.head)], places[_node(link.tail)], name_of(link.label, request)) for link in chosen
+    )
     boxes = "".join(_box(node, *place) for node, place in places.items())
     title = escape(say(request, "graph_title", relations=len(chosen)))
     return (
-        f'<svg class="graph" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{title}"><defs>'
-        '<marker id="arrow" viewBox="0 0 10 10" refX="5" refY="5" markerWidth="7" markerHeight="7" orient="auto">'
-        f'<path d="M0 0 10 5 0 10z" fill="currentColor"/></marker></defs>{edges}{boxes}</svg>'
+        f'<div class="graph-box"><svg class="graph" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{title}">'
+        '<defs><marker id="arrow" viewBox="0 0 10 10" refX="5" refY="5" markerWidth="7" markerHeight="7" orient="auto">'
+        f'<path d="M0 0 10 5 0 10z" fill="currentColor"/></marker></defs>{edges}{boxes}</svg></div>'
     )
 
 
@@ -89,14 +91,14 @@ def _node(span: TextSpan) -> str:
     return text if len(text) <= _LONGEST_NODE else f"{text[: _LONGEST_NODE - 1]}…"
 
 
-def _edge(begin: tuple[float, float], end: tuple[float, float], label: str) -> str:
+def _edge(begin: tuple[float, float], end: tuple[float, float], name: str) -> str:
     """The arrow's head at two thirds, where no box hides it, and the name before it."""
     x, y = (a + 0.62 * (b - a) for a, b in zip(begin, end, strict=True))
     name_x, name_y = (a + 0.45 * (b - a) for a, b in zip(begin, end, strict=True))
     points = " ".join(f"{a:.0f},{b:.0f}" for a, b in (begin, (x, y), end))
     return (
         f'<polyline points="{points}" marker-mid="url(#arrow)"/>'
-        f'<text x="{name_x:.0f}" y="{name_y - 6:.0f}" class="edge">{escape(name_of(label))}</text>'
+        f'<text x="{name_x:.0f}" y="{name_y - 6:.0f}" class="edge">{escape(name)}</text>'
     )
 
 
@@ -111,18 +113,18 @@ def _box(text: str, x: float, y: float) -> str:
 
 def events(found: Sequence[TextEvent], request: gr.Request | None) -> str:
     """A card each."""
-    cards = "".join(_card(event) for event in found[:_MOST_ROWS])
+    cards = "".join(_card(event, request) for event in found[:_MOST_ROWS])
     return f'<div class="cards">{cards}</div>' if cards else ""
 
 
-def _card(event: TextEvent) -> str:
+def _card(event: TextEvent, request: gr.Request | None) -> str:
     arguments = "".join(
-        f"<dt>{escape(name_of(link.label))}</dt><dd>{escape(link.tail.text)} "
+        f"<dt>{escape(name_of(link.label, request))}</dt><dd>{escape(link.tail.text)} "
         f"<small>{100 * link.confidence:.0f} %</small></dd>"
         for link in sorted(event.arguments, key=lambda link: link.label)
     )
     return (
-        f'<div class="card"><div class="card-type">{escape(name_of(event.trigger.label))}</div>'
+        f'<div class="card"><div class="card-type">{escape(name_of(event.trigger.label, request))}</div>'
         f'<div class="card-trigger">“{escape(event.trigger.text)}” '
         f"<small>{100 * event.trigger.confidence:.0f} %</small></div><dl>{arguments}</dl></div>"
     )
@@ -138,9 +140,10 @@ def shown(text: str, found: Extracted, labels: Sequence[str], request: gr.Reques
     if not spans:
         return f'<div role="status" class="nothing">{escape(say(request, f"no_{found.task}"))}</div>'
     details = relations(found.relations, request) + events(found.events, request)
-    return f'<div role="status">{marked(text, spans, labels)}{details}</div>'
+    return f'<div role="status">{marked(text, spans, labels, request)}{details}</div>'
 
 
-def name_of(label: str) -> str:
-    """A label as people read it."""
-    return label.replace("_", " ")
+def name_of(label: str, request: gr.Request | None) -> str:
+    """A label as people read it; corpora's abbreviations have texts of their own."""
+    key = f"type_{label}"
+    return say(request, key) if has_text(key) else label.replace("_", " ").replace(".", ": ")

@@ -48,6 +48,10 @@ def language_of(request: gr.Request | None) -> str:
     return DEFAULT_LANGUAGE
 
 
+def has_text(key: str) -> bool:
+    return key in translations()[DEFAULT_LANGUAGE]
+
+
 def say(request: gr.Request | None, key: str, **values: object) -> str:
     """A text in the visitor's language, with its {placeholders} filled in."""
     return translations()[language_of(request)][key].format(**values)
