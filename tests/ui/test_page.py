@@ -419,7 +419,7 @@ def test_everything_about_a_text(server, open_page):
     result = page.locator("#analyse-result")
     expect(result.locator(".decisions")).to_contain_text("Business", timeout=20_000)
     expect(result.locator("mark[title*='ORG']").first).to_contain_text("Apple")
-    expect(page.locator("#analyse-figures")).to_contain_text("passes over the model: 4")
+    expect(page.locator("#analyse-figures")).to_contain_text("passes over the model: 5")
 
 
 def test_the_readmes_client_example(server):
