@@ -292,7 +292,7 @@ class TestExtraction:
         assert "John Wilkes Booth -- Kill -> Abraham Lincoln" in done.stdout
         text = "She developed severe tremor after treatment with lithium."
         done = call("extract", "--task", "events", "--schema", "phee", "--json", "-", stdin=text)
-        (event,) = json.loads(done.stdout)["events"]
+        event = json.loads(done.stdout)["events"][0]
         assert {"role": "Treatment.Drug", "text": "lithium"}.items() <= max(
             event["arguments"], key=lambda argument: argument["role"] == "Treatment.Drug"
         ).items()

@@ -395,7 +395,7 @@ def test_relations_are_drawn_and_events_have_cards(server, open_page):
     page.get_by_label("Events in medicine").check()
     page.fill("#extract-text textarea", "She developed severe tremor after treatment with lithium.")
     write(page)
-    expect(result.locator(".card")).to_contain_text("lithium", timeout=10_000)
+    expect(result.locator(".card").first).to_contain_text("lithium", timeout=10_000)
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
