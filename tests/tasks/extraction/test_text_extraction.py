@@ -190,7 +190,7 @@ class TestShipped:
 
     def test_an_event_with_its_arguments(self, default_backbone, extractors):
         task = extractors.get("phee", default_backbone)
-        text = "A 45-year-old woman developed severe tremor after two weeks of treatment with lithium for bipolar disorder."
+        text = "A 45-year-old woman developed severe tremor after two weeks of treatment with lithium for depression."
         (found,) = extractors.extractor(default_backbone).extract(text, [task])
         (event,) = found.events
         assert event.trigger.label == "Adverse_event"
