@@ -315,7 +315,7 @@ class TestExtraction:
         figures = json.loads(done.stdout)
         assert {"f1", "precision", "recall", "macro_f1", "per_type", "tokens_per_second"} <= set(figures)
         assert figures["f1"] == 1
-        done = call("extract", "--task", out, "--text", "c b a", "--model", artifact)
+        done = call("extract", "--task", out, "--text", "a b c", "--model", artifact)
         assert "2-3  X  b" in done.stdout
 
     def test_the_schema_follows_from_the_files_labels(self, tmp_path):

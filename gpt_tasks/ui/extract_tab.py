@@ -82,17 +82,18 @@ def build(background: BackboneInBackground, extractors: Extractors, tab: gr.Tab)
         with gr.Column():
             shown = gr.HTML(elem_id="extract-result")
             figures = gr.HTML(elem_id="extract-figures", elem_classes="figures-box")
-            # The row is shown or not, not its buttons: three that appear at once hang Gradio 6.17 in the browser.
-            with gr.Row(visible=False) as row:
-                downloads = [
-                    gr.DownloadButton(kind, size="sm", elem_id=f"extract-{kind.lower()}", min_width=80)
-                    for kind in ("JSON", "CSV", "CoNLL")
-                ]
+            # Not three DownloadButtons: with them on the page, Gradio 6.17 loses updates of the other tabs' buttons.
+            files = gr.File(
+                label=label("extract_files"),
+                file_count="multiple",
+                interactive=False,
+                visible=False,
+                elem_id="extract-files",
+            )
     examples([row for row in _EXAMPLES if row[1] in schemas], [text, schema])
-    outputs = [result, shown, figures, row, *downloads]
+    outputs = [result, shown, figures, files]
 
     def extract(request: gr.Request, run: Run, schema: str, text: str, threshold: float) -> Iterator[tuple]:
-        nothing = [gr.skip() for _ in (row, *downloads)]
         try:
             backbone = background.get()
             task, extractor = extractors.get(schema, backbone), extractors.extractor(backbone)
@@ -106,7 +107,7 @@ def build(background: BackboneInBackground, extractors: Extractors, tab: gr.Tab)
                 tokens, done, words = tokens + part.tokens, part.words_done, part.words
                 if done < words:
                     progress = chips([say(request, "words_done", done=done, total=words)])
-                    yield gr.skip(), gr.skip(), progress, *nothing
+                    yield gr.skip(), gr.skip(), progress, gr.skip()
             if run.discarded:
                 return
             lines = _lines(found, tokens, perf_counter() - begin, request)
@@ -118,7 +119,7 @@ def build(background: BackboneInBackground, extractors: Extractors, tab: gr.Tab)
             for view in _views(made, threshold, request):
                 yield made, *view
         except UserError as error:
-            yield gr.skip(), gr.skip(), error_line(error, request), *nothing
+            yield gr.skip(), gr.skip(), error_line(error, request), gr.skip()
 
     def filter_again(request: gr.Request, made: _Result | None, threshold: float) -> Iterator[tuple]:
         if made is None:
@@ -193,7 +194,7 @@ def _views(made: _Result, threshold: float, request: gr.Request) -> Iterator[tup
     with tempfile.TemporaryDirectory(prefix="extracted-") as folder:
         for name, content in files.items():
             (Path(folder) / name).write_text(content, "utf-8", newline="")
-        yield html, made.lines, gr.update(visible=True), *(f"{folder}/{name}" for name in files)
+        yield html, made.lines, gr.update(value=[f"{folder}/{name}" for name in files], visible=True)
 
 
 def _lines(found: Extracted, tokens: int, seconds: float, request: gr.Request) -> str:

@@ -364,7 +364,7 @@ def test_entities_are_marked_filtered_and_downloaded(server, open_page):
     expect(page.locator("#extract-figures")).to_contain_text("ms")
     expect(result.locator(".legend")).to_contain_text("place")
     with page.expect_download() as download:
-        page.locator("#extract-json").click()
+        page.locator("#extract-files a", has_text="B").first.click()
     found = json.loads(Path(download.value.path()).read_text("utf-8"))
     assert [text[span["start"] : span["end"]] for span in found["entities"]] == [
         span["text"] for span in found["entities"]
