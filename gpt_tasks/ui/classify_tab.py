@@ -208,13 +208,13 @@ def _many(
 ) -> Iterator[tuple]:
     begin = perf_counter()
     found: list[Classified] = []
-    hidden = gr.update(visible=False), gr.update(visible=False)
     chunk = CHUNK if isinstance(classifier, TextClassifier) else _ZERO_SHOT_CHUNK
+    # The table stays as it is meanwhile: Gradio in the browser loses the second of two quick changes of visibility.
     for start in range(0, len(texts), chunk):
         if run.stop_asked.is_set():
             break
         found += _read(classifier, texts[start : start + chunk])
-        yield "", chips([say(request, "texts_done", done=len(found), total=len(texts))]), *hidden
+        yield "", chips([say(request, "texts_done", done=len(found), total=len(texts))]), gr.skip(), gr.skip()
     if run.discarded:
         return
     lines = _chips_of(found, 1000 * (perf_counter() - begin), request)
