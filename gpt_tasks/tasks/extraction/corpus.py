@@ -29,7 +29,7 @@ from gpt_tasks.tasks.extraction.evaluation import (
 from gpt_tasks.tasks.extraction.extraction_task import ExtractionTask
 from gpt_tasks.tasks.extraction.finding import find, read_features, relate
 from gpt_tasks.tasks.extraction.head import ExtractionHead, LinkLabels
-from gpt_tasks.tasks.extraction.reading import Row, RowReader
+from gpt_tasks.tasks.extraction.reading import Row, RowReader, shared_ids
 from gpt_tasks.tasks.extraction.words import rejoin
 
 _CHUNK = 256  # sentences whose features are held at once
@@ -149,7 +149,8 @@ def evaluate_extraction(
         found += predict(task.head, chunk, read_features(engine, chunk.all_rows, task.adapter))
         report(Progress("extracting", len(found), len(sentences), "sentences"))
     seconds = perf_counter() - begin
-    tokens = sum(len(row.ids) for row in corpus.all_rows)
+    rows = corpus.all_rows
+    tokens = sum(len(rows[group[0]].ids) for group in shared_ids(rows))
     return {
         **score(task.head, found, sentences),
         "tokens_per_second": tokens / seconds,
