@@ -67,10 +67,11 @@ def graph(links: Sequence[TextLink], request: gr.Request | None) -> str:
     """Entities on an ellipse, arrows between them: the surest relations, as SVG."""
     chosen = sorted(links, key=lambda link: -link.confidence)[:_MOST_EDGES]
     nodes = list(dict.fromkeys(_node(span) for link in chosen for span in (link.head, link.tail)))
+    height = min(_HEIGHT, 50 * len(nodes))
     places = {
         node: (
             _WIDTH / 2 + 0.36 * _WIDTH * math.cos(2 * math.pi * number / len(nodes) - math.pi),
-            _HEIGHT / 2 + 0.4 * _HEIGHT * math.sin(2 * math.pi * number / len(nodes) - math.pi),
+            height / 2 + 0.4 * height * math.sin(2 * math.pi * number / len(nodes) - math.pi),
         )
         for number, node in enumerate(nodes)
     }
@@ -80,7 +81,7 @@ def graph(links: Sequence[TextLink], request: gr.Request | None) -> str:
     boxes = "".join(_box(node, *place) for node, place in places.items())
     title = escape(say(request, "graph_title", relations=len(chosen)))
     return (
-        f'<div class="graph-box"><svg class="graph" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{title}">'
+        f'<div class="graph-box"><svg class="graph" viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{title}">'
         '<defs><marker id="arrow" viewBox="0 0 10 10" refX="5" refY="5" markerWidth="7" markerHeight="7" orient="auto">'
         f'<path d="M0 0 10 5 0 10z" fill="currentColor"/></marker></defs>{edges}{boxes}</svg></div>'
     )
