@@ -184,6 +184,13 @@ def measure(contestant: Contestant) -> Row:
     )
 
 
+def seconds_of(work: Callable[[], object]) -> float:
+    """How long one call takes."""
+    begin = perf_counter()
+    work()
+    return perf_counter() - begin
+
+
 def peak_memory_mb() -> float:
     """From /proc: getrusage's figure would include what the parent held when it started this process."""
     kibibytes = int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])

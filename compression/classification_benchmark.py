@@ -16,7 +16,7 @@ from time import perf_counter
 import numpy as np
 from safetensors.numpy import load_file
 
-from compression.benchmark import measure_in_turns, peak_memory_mb
+from compression.benchmark import measure_in_turns, peak_memory_mb, seconds_of
 from compression.encoder_peers import Encoder, open_encoder
 from gpt_tasks.backbone.encoder_engine import length_batches
 from gpt_tasks.backbone.json_files import read_json
@@ -112,7 +112,7 @@ def measure(contestant: Contestant) -> Row:
     many = [random.integers(20, _VOCABULARY, _LENGTHS[i % len(_LENGTHS)]).tolist() for i in range(SENTENCES)]
 
     classify(encoder, head, sentence)  # not counted
-    single = min(_seconds(lambda: classify(encoder, head, sentence)) for _ in range(_REPEATS))
+    single = min(seconds_of(lambda: classify(encoder, head, sentence)) for _ in range(_REPEATS))
     best = max(_BATCH_TOKENS, key=lambda tokens: _speed(encoder, head, many[:_TRIED], tokens))
     return Row(
         contestant.engine,
@@ -129,18 +129,12 @@ def measure(contestant: Contestant) -> Row:
 def _speed(encoder: Encoder, head: LinearHead, rows: Sequence[Sequence[int]], tokens: int) -> float:
     """Sentences a second, in batches of like length with so many tokens."""
     batches = [[rows[i] for i in batch] for batch in length_batches([len(row) for row in rows], tokens)]
-    return len(rows) / _seconds(lambda: [classify(encoder, head, batch) for batch in batches])
+    return len(rows) / seconds_of(lambda: [classify(encoder, head, batch) for batch in batches])
 
 
 def classify(encoder: Encoder, head: LinearHead, rows: Sequence[Sequence[int]]) -> np.ndarray:
     """The labels' numbers, [rows]"""
     return head.logits(head.features(*encoder.encode(rows))).argmax(axis=1)
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    begin = perf_counter()
-    work()
-    return perf_counter() - begin
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
-from compression.benchmark import measure_in_turns, peak_memory_mb
+from compression.benchmark import measure_in_turns, peak_memory_mb, seconds_of
 from compression.peers import size_mb
 from gpt_tasks.backbone.artifact import Artifact
 from gpt_tasks.backbone.encoder_engine import EncoderEngine, length_batches, padded
@@ -107,13 +107,13 @@ def measure(contestant: Contestant) -> Row:
     """In this process, which should have done nothing else before."""
     start = perf_counter()
     artifact = Artifact(Path(contestant.artifact))
+    task = load_extraction(Path(contestant.task), artifact)
     text = article()
-    reader = RowReader.of(artifact, artifact.load_tokenizer().encode, "once")
+    reader = RowReader.of(artifact, artifact.load_tokenizer().encode, task.settings.reading)
     sentences = [pieces(text, sentence) for sentence in split_sentences(text, find_words(text))]
-    rows = [row.ids for rows in reader.rows(sentences) for row in rows]
+    rows = list({row.ids for rows in reader.rows(sentences) for row in rows})
     if contestant.engine == "ours":
         engine = EncoderEngine(artifact, contestant.precision, contestant.threads)
-        task = load_extraction(Path(contestant.task), artifact)
         load_seconds = perf_counter() - start
         extractor = TextExtractor(engine, artifact, artifact.load_tokenizer())
         size = artifact.report["precisions"][contestant.precision]["size_mb"]
@@ -123,14 +123,14 @@ def measure(contestant: Contestant) -> Row:
     else:
         model = _token_classifier(contestant)
         load_seconds = perf_counter() - start
-        batch_tokens = min(_BATCH_TOKENS, key=lambda tokens: _seconds(lambda: model(rows, tokens)))
+        batch_tokens = min(_BATCH_TOKENS, key=lambda tokens: seconds_of(lambda: model(rows, tokens)))
         size = size_mb(Path(contestant.path).glob("*.safetensors"))
 
         def work() -> None:
             model(rows, batch_tokens)
 
     work()  # not counted
-    tokens, seconds = sum(map(len, rows)), min(_seconds(work) for _ in range(_REPEATS))
+    tokens, seconds = sum(map(len, rows)), min(seconds_of(work) for _ in range(_REPEATS))
     return Row(
         contestant.engine,
         contestant.precision,
@@ -159,12 +159,6 @@ def _token_classifier(contestant: Contestant) -> Callable[[Sequence[Sequence[int
                 model(torch.from_numpy(ids), attention_mask=torch.from_numpy(mask)).logits.argmax(-1)
 
     return classify
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    begin = perf_counter()
-    work()
-    return perf_counter() - begin
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ backbone stays as it is (--method head), and a small network reads its hidden st
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from gpt_tasks.backbone.weights import DEFAULT, open_model
@@ -105,11 +106,7 @@ def _train_classification(arguments: argparse.Namespace, options: TrainingOption
         balanced=arguments.balanced,
         licence=arguments.licence,
     )
-    with make_reporter(arguments.progress) as report:
-        model = open_model(arguments.model, report)
-        figures = train_task(
-            model, arguments.data, arguments.out, training, options, resume=arguments.resume, report=report
-        )
+    figures = _train(train_task, training, arguments, options)
     sys.stdout.write(f"{arguments.out}: accuracy on dev {100 * figures['accuracy']:.2f} %\n")
 
 
@@ -133,12 +130,16 @@ def _train_extraction(arguments: argparse.Namespace, options: TrainingOptions) -
         sentences=arguments.sentences,
         licence=arguments.licence,
     )
-    with make_reporter(arguments.progress) as report:
-        model = open_model(arguments.model, report)
-        figures = train_extraction(
-            model, arguments.data, arguments.out, training, options, resume=arguments.resume, report=report
-        )
+    figures = _train(train_extraction, training, arguments, options)
     sys.stdout.write(f"{arguments.out}: on dev\n")
     for name, value in figures.items():
         if name.endswith("f1"):
             sys.stdout.write(f"{name:<28}{100 * value:6.2f}\n")
+
+
+def _train(
+    train: Callable[..., dict[str, float]], training: object, arguments: argparse.Namespace, options: TrainingOptions
+) -> dict[str, float]:
+    with make_reporter(arguments.progress) as report:
+        model = open_model(arguments.model, report)
+        return train(model, arguments.data, arguments.out, training, options, resume=arguments.resume, report=report)

@@ -5,6 +5,7 @@ head.safetensors  head.json                      the head, and everything about 
 README.md  log.jsonl  loss.png                   a model card, the training's log and its picture
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -90,14 +91,7 @@ def load_task(folder: Path, artifact: Artifact) -> TrainedTask:
             f"{folder} has a head of {head.weight.shape} for {len(settings.labels)} labels and a backbone with "
             f"{artifact.config.hidden_size} features: they don't belong together."
         )
-    if settings.backbone.get("fingerprint") != artifact.fingerprint:
-        raise UserError(
-            f"{folder} was trained on another backbone ({settings.backbone.get('name')}) than {artifact.folder}. Take "
-            "that one, or train the task on this one.",
-            key="other_backbone",
-            task=settings.task,
-            model=settings.backbone.get("name"),
-        )
+    require_backbone(folder, settings.task, settings.backbone, artifact)
     if settings.method not in ("lora", "head") or settings.attention != "causal":
         raise UserError(
             f"{folder} was trained with method {settings.method} and {settings.attention} attention. The encoding "
@@ -105,6 +99,24 @@ def load_task(folder: Path, artifact: Artifact) -> TrainedTask:
         )
     adapter = read_adapter(folder, artifact.hugging_face_config) if settings.method == "lora" else None
     return TrainedTask(settings, head, adapter, rule)
+
+
+def require_backbone(folder: Path, task: str, backbone: Mapping[str, str], artifact: Artifact) -> None:
+    """
+    Args:
+        backbone: name and fingerprint, as the settings of a task or an extraction have them
+
+    Raises:
+        UserError: the artifact is of another model.
+    """
+    if backbone.get("fingerprint") != artifact.fingerprint:
+        raise UserError(
+            f"{folder} was trained on another backbone ({backbone.get('name')}) than {artifact.folder}. Take that one, "
+            "or train the task on this one.",
+            key="other_backbone",
+            task=task,
+            model=backbone.get("name"),
+        )
 
 
 def write_head(folder: Path, settings: TaskSettings, head: LinearHead, rule: OutOfScopeRule | None) -> None:

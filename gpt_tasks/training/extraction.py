@@ -1,7 +1,6 @@
 """Trains an extraction and writes its folder: head, adapter where there is one, log, picture, model card."""
 
 import random
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from gpt_tasks.backbone.encoder_interface import feature_layers
 from gpt_tasks.backbone.torch_engine import load_decoder
 from gpt_tasks.backbone.weights import Model, fingerprint
 from gpt_tasks.errors import UserError
-from gpt_tasks.home import require_writable, whole_folder
+from gpt_tasks.home import require_writable
 from gpt_tasks.progress import Progress, Report, silent
 from gpt_tasks.tasks.extraction.annotations import Sentence, read_annotated
 from gpt_tasks.tasks.extraction.corpus import Corpus, layers_of, links_of
@@ -23,12 +22,10 @@ from gpt_tasks.tasks.extraction.words import splits_hyphens
 from gpt_tasks.training.adapter_files import write_adapter
 from gpt_tasks.training.extraction_network import ExtractionNetwork
 from gpt_tasks.training.extraction_objective import Extraction, ExtractionModel, FeatureExtractor
-from gpt_tasks.training.loss_picture import draw_loss
 from gpt_tasks.training.methods import Lora, make_tuned
 from gpt_tasks.training.model_card import extraction_card
 from gpt_tasks.training.options import MATRICES, TrainingOptions
-from gpt_tasks.training.text_classification import chosen_modules, fingerprint_of_files, load_tokenizer
-from gpt_tasks.training.trainer import LOG_NAME, Trainer
+from gpt_tasks.training.task_run import chosen_modules, load_tokenizer, run_training, write_trained
 
 _SMALLEST_DEVIATION = 1e-3
 
@@ -48,7 +45,7 @@ class ExtractionTraining:
     first_layer: int = 0
     matrices: tuple[str, ...] = MATRICES
     sentences: int | None = None
-    """trained on: the first of a shuffled corpus; None: all"""
+    """trained on, drawn by the seed; None: all"""
     licence: str = "not stated"
     """of the data"""
 
@@ -79,9 +76,9 @@ def train_extraction(
     layers, links = layers_of(train), links_of(train)
     _require_known(data, layers, dev)
     if training.sentences is not None:
-        train = random.Random(options.seed).sample(train, min(training.sentences, len(train)))
-    run = out.with_name(f"{out.name}.training")
-    run.mkdir(parents=True, exist_ok=True)
+        # In their order: sentences of one document stay together.
+        chosen = random.Random(options.seed).sample(range(len(train)), min(training.sentences, len(train)))
+        train = [train[number] for number in sorted(chosen)]
     torch.manual_seed(options.seed)
     split = splits_hyphens([sentence.tokens for sentence in train])
     reader = RowReader.of(model, load_tokenizer(model).encode, training.reading)
@@ -90,18 +87,12 @@ def train_extraction(
     decoder = load_decoder(model.weights).bfloat16()  # what isn't trained stays in bf16
     tuned = make_tuned(training.method, decoder, modules, causal=training.causal, rank=training.rank)
     extractor = FeatureExtractor(tuned, feature_layers(model.config))
-    features = [_read(extractor, corpus, part, report) for corpus, part in zip(corpora, ("train", "dev"), strict=True)]
-    network = ExtractionNetwork(*_spread(features[0]), layers, links)
-    objective = Extraction(
-        ExtractionModel(extractor, network),
-        layers,
-        links,
-        *corpora,
-        *(features if training.method == "head" else (None, None)),
-        seed=options.seed,
-    )
-    identity = {**asdict(training), "data": fingerprint_of_files(data)}
-    figures = Trainer(objective, options, run, resume=resume, identity=identity, report=report).run()
+    features = _read(extractor, corpora[0], "train", report)
+    network = ExtractionNetwork(*_spread(features), layers, links)
+    # A backbone that is trained too changes its features: these are good for the network's scale only.
+    kept = (features, _read(extractor, corpora[1], "dev", report)) if training.method == "head" else ()
+    objective = Extraction(ExtractionModel(extractor, network), layers, links, *corpora, *kept)
+    figures = run_training(objective, training, options, data, out, resume=resume, report=report)
     settings = ExtractionSettings(
         task=training.task,
         schema=training.schema,
@@ -114,16 +105,15 @@ def train_extraction(
         backbone={"name": model.name, "fingerprint": fingerprint(model.weights)},
         dev={**figures, "sentences": len(dev)},
     )
-    with whole_folder(out) as folder:
+
+    def write(folder: Path) -> str:
         write_extraction(folder, settings, objective.head())
         if isinstance(tuned, Lora):
             gpt2 = model.hugging_face_config["model_type"] == "gpt2"
             write_adapter(folder, tuned, modules, model.name, fan_in_fan_out=gpt2)
-        shutil.copyfile(run / LOG_NAME, folder / LOG_NAME)
-        draw_loss(run / LOG_NAME, folder / "loss.png")
-        card = extraction_card(settings, training, options, data.name, len(train), len(dev))
-        (folder / "README.md").write_text(card, "utf-8")
-    shutil.rmtree(run)
+        return extraction_card(settings, training, options, data.name, len(train), len(dev))
+
+    write_trained(out, write)
     return figures
 
 

@@ -1,6 +1,5 @@
 """Spans and links as an objective: cross-entropy of the words' tags and of the pairs' relations."""
 
-import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -16,7 +15,6 @@ from gpt_tasks.training.batches import length_batches, pad
 from gpt_tasks.training.extraction_network import ExtractionNetwork
 from gpt_tasks.training.methods import TunedDecoder
 
-_NEGATIVES = 100  # pairs that aren't linked, a linked one
 _NOMINALS = 0.2
 """The weight of the spans where a corpus marks only the pair in question: they are wanted, for texts that nobody
 marked, but the relation is what the corpus is for."""
@@ -94,7 +92,6 @@ class Extraction:
         dev: Corpus,
         train_features: Sequence[Tensor] | None = None,
         dev_features: Sequence[Tensor] | None = None,
-        seed: int = 0,
     ) -> None:
         self.model = model
         self._layers, self._links = layers, links
@@ -106,7 +103,6 @@ class Extraction:
         ]
         self._targets = [_tag_numbers(part, layers) for part in self._parts]
         self._features, self._dev_features = train_features, dev_features
-        self._random = random.Random(seed)
         # What a batch costs: words for the head, or all tokens for the backbone.
         self.lengths = [len(row.ids if train_features is None else row.ends) for row in self._rows]
 
@@ -140,17 +136,13 @@ class Extraction:
         return functional.cross_entropy(logits, torch.tensor(labels))
 
     def _pairs(self, sentence: Sentence) -> list[tuple[tuple[Span, Span], int]]:
-        """Those that are linked, and some that aren't."""
+        """Those that are linked, and all that aren't: with a few of these only, a head finds too many links."""
         numbers = {label: number for number, label in enumerate(self._links.labels)}
         linked = [((link.head, link.tail), numbers[link.label]) for link in sentence.links]
         if sentence.given:
             return linked
         known = {pair for pair, _ in linked}
-        others = [pair for pair in self._links.pairs(sentence.spans) if pair not in known]
-        most = _NEGATIVES * max(1, len(linked))
-        if len(others) > most:
-            others = self._random.sample(others, most)
-        return [*linked, *((pair, 0) for pair in others)]
+        return [*linked, *((pair, 0) for pair in self._links.pairs(sentence.spans) if pair not in known)]
 
     def head(self) -> ExtractionHead:
         """What is trained so far, as it is served."""

@@ -32,15 +32,8 @@ def model_card(
         f"python -m gpt_tasks train --task {training.task} --data {data} --out {training.task}",
         f"--method {training.method} --pooling {training.pooling} --attention {settings.attention}",
     ]
-    if training.method == "lora":
-        command.append(f"--rank {training.rank} --first-layer {training.first_layer}")
-        if training.matrices != MATRICES:
-            command.append(f"--matrices {' '.join(training.matrices)}")
-    command.append(f"--epochs {options.epochs} --learning-rate {options.learning_rate} --seed {options.seed}")
-    command.append(
-        f"--tokens-per-batch {options.tokens_per_batch} --accumulation {options.accumulation} "
-        f"--evaluations-per-epoch {options.evaluations_per_epoch}"
-    )
+    command += _lora_lines(training)
+    command += _option_lines(options)
     if training.balanced:
         command.append("--balanced")
     if training.label_smoothing:
@@ -67,6 +60,21 @@ Labels: {labels}
 """
 
 
+def _lora_lines(training: "TaskTraining | ExtractionTraining") -> list[str]:
+    if training.method != "lora":
+        return []
+    lines = [f"--rank {training.rank} --first-layer {training.first_layer}"]
+    return lines if training.matrices == MATRICES else [*lines, f"--matrices {' '.join(training.matrices)}"]
+
+
+def _option_lines(options: TrainingOptions) -> list[str]:
+    return [
+        f"--epochs {options.epochs} --learning-rate {options.learning_rate} --seed {options.seed}",
+        f"--tokens-per-batch {options.tokens_per_batch} --accumulation {options.accumulation} "
+        f"--evaluations-per-epoch {options.evaluations_per_epoch}",
+    ]
+
+
 _FIGURES = {
     "f1": "F1 of entities",
     "macro_f1": "macro F1",
@@ -91,16 +99,10 @@ def extraction_card(
         f"python -m gpt_tasks train --task {training.task} --schema {training.schema} --data {data} --out OUT",
         f"--method {training.method} --attention {settings.attention} --reading {settings.reading}",
     ]
-    if training.method == "lora":
-        command.append(f"--rank {training.rank} --first-layer {training.first_layer}")
-        command.append(f"--matrices {' '.join(training.matrices)}")
+    command += _lora_lines(training)
     if training.sentences is not None:
         command.append(f"--sentences {training.sentences}")
-    command.append(f"--epochs {options.epochs} --learning-rate {options.learning_rate} --seed {options.seed}")
-    command.append(
-        f"--tokens-per-batch {options.tokens_per_batch} --accumulation {options.accumulation} "
-        f"--evaluations-per-epoch {options.evaluations_per_epoch}"
-    )
+    command += _option_lines(options)
     shell = " \\\n    ".join(command)
     figures = "\n".join(
         f"| {name} on dev | {100 * settings.dev[key]:.2f} |" for key, name in _FIGURES.items() if key in settings.dev
@@ -116,7 +118,7 @@ def extraction_card(
 | licence of the data | {training.licence} |
 | method | {training.method}, {settings.attention} attention, the text read {settings.reading} |
 {figures}
-
+{_FULL_ATTENTION if settings.attention == "full" else ""}
 ```
 {shell}
 ```

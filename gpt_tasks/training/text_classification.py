@@ -1,23 +1,18 @@
 """Trains a classification task and writes its folder: adapter, head, calibration, log, picture, model card."""
 
-import hashlib
-import shutil
-import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.torch import save
 
-from gpt_tasks.backbone.architectures import adapter_modules
 from gpt_tasks.backbone.json_files import read_json
-from gpt_tasks.backbone.tokenizer import Tokenizer
 from gpt_tasks.backbone.torch_engine import load_decoder
 from gpt_tasks.backbone.weights import Model, fingerprint
 from gpt_tasks.errors import UserError
-from gpt_tasks.home import require_writable, whole_folder
+from gpt_tasks.home import require_writable
 from gpt_tasks.progress import Report, silent
 from gpt_tasks.tasks.calibration import fit_temperature
 from gpt_tasks.tasks.heads import LinearHead
@@ -27,13 +22,12 @@ from gpt_tasks.tasks.trained_task import OUT_OF_SCOPE, TaskSettings, write_head
 from gpt_tasks.tasks.windows import WindowReader, window_size
 from gpt_tasks.training.adapter_files import write_adapter
 from gpt_tasks.training.batches import length_batches, pad
-from gpt_tasks.training.loss_picture import draw_loss
 from gpt_tasks.training.methods import Lora, make_tuned
 from gpt_tasks.training.model_card import model_card
 from gpt_tasks.training.objectives import Classification, Classifier
 from gpt_tasks.training.options import MATRICES, TrainingOptions
 from gpt_tasks.training.pooling import PoolingName
-from gpt_tasks.training.trainer import LOG_NAME, Trainer
+from gpt_tasks.training.task_run import chosen_modules, load_tokenizer, run_training, write_trained
 
 PARAMETERS_FILE = "parameters.safetensors"
 """What a method trained that the encoding graph doesn't serve (full, soft_prompt, prefix)."""
@@ -91,8 +85,6 @@ def train_task(
     """
     require_writable(out)
     found = _read_data(data)
-    run = out.with_name(f"{out.name}.training")
-    run.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(options.seed)
     reader = WindowReader(
         load_tokenizer(model), model.hugging_face_config.get("bos_token_id"), window_size(model.config)
@@ -101,14 +93,13 @@ def train_task(
     numbers = {label: index for index, label in enumerate(found.labels)}
     train, dev = ([(reader.first(row.text), numbers[row.label]) for row in rows] for rows in (found.train, found.dev))
     objective = Classification(classifier, train, dev, training.label_smoothing, training.balanced)
-    identity = {**asdict(training), "data": fingerprint_of_files(data)}
-    figures = Trainer(objective, options, run, resume=resume, identity=identity, report=report).run()
-    with whole_folder(out) as folder:
+    figures = run_training(objective, training, options, data, out, resume=resume, report=report)
+
+    def write(folder: Path) -> str:
         settings = save_task(folder, model, training, classifier, modules, train, dev, found.labels, found.domains)
-        shutil.copyfile(run / LOG_NAME, folder / LOG_NAME)
-        draw_loss(run / LOG_NAME, folder / "loss.png")
-        (folder / "README.md").write_text(model_card(settings, training, options, data.name, len(train), len(dev)))
-    shutil.rmtree(run)
+        return model_card(settings, training, options, data.name, len(train), len(dev))
+
+    write_trained(out, write)
     return figures
 
 
@@ -122,35 +113,6 @@ def _read_data(data: Path) -> _Data:
         raise UserError(f"{data / 'dev.jsonl'}, line {unknown.line}: the label {unknown.label!r} isn't in train.jsonl.")
     domains = data / "domains.json"
     return _Data(train, dev, labels, read_json(domains) if domains.is_file() else None)
-
-
-def fingerprint_of_files(data: Path) -> str:
-    """Of train.jsonl and dev.jsonl."""
-    return hashlib.sha256(b"".join((data / f"{split}.jsonl").read_bytes() for split in ("train", "dev"))).hexdigest()
-
-
-def load_tokenizer(model: Model) -> Tokenizer:
-    with tempfile.TemporaryDirectory() as folder:
-        model.write_tokenizer(Path(folder))
-        return Tokenizer.from_file(Path(folder) / "tokenizer.json")
-
-
-def chosen_modules(model: Model, method: str, matrices: Sequence[str], first_layer: int) -> dict[str, tuple[str, ...]]:
-    """The modules that LoRA corrects, as `adapter_modules` gives them.
-
-    Raises:
-        UserError: no such layer, or none of the matrices in it.
-    """
-    if not 0 <= first_layer < model.config.layers:
-        raise UserError(f"There is no layer {first_layer}: the model has {model.config.layers}, from 0.")
-    modules = {
-        theirs: ours
-        for theirs, ours in adapter_modules(model.hugging_face_config).items()
-        if int(ours[0].split(".")[1]) >= first_layer and all(name.rsplit(".", 1)[1] in matrices for name in ours)
-    }
-    if method == "lora" and not modules:
-        raise UserError(f"This model has none of the matrices {', '.join(matrices)} on their own.")
-    return modules
 
 
 def build_classifier(

@@ -34,23 +34,16 @@ def entities(rng):
 
 
 def relations(rng):
-    words, name, place = sentence(rng)
-    links = [{"head": [name, name + 2], "tail": [place, place + 1], "relation": "in"}]
-    return {**entities_of(words, name, place), "relations": links}
-
-
-def entities_of(words, name, place):
-    tags = ["O"] * len(words)
-    tags[name : name + 2] = ["B-NAME", "I-NAME"]
-    tags[place] = "B-PLACE"
-    return {"tokens": words, "tags": tags}
+    row = entities(rng)
+    name, place = row["tags"].index("B-NAME"), row["tags"].index("B-PLACE")
+    return {**row, "relations": [{"head": [name, name + 2], "tail": [place, place + 1], "relation": "in"}]}
 
 
 def pairs(rng):
     words, name, place = sentence(rng)
     first = rng.random() < 0.5
     words[place] = "e" if first else "g"
-    label = "X(e1,e2)" if first else rng.choice(["Other"])
+    label = "X(e1,e2)" if first else "Other"
     return {"tokens": words, "head": [name, name + 2], "tail": [place, place + 1], "relation": label}
 
 

@@ -432,6 +432,8 @@ def test_the_readmes_client_example(server):
     assert done.returncode == 0, done.stderr
     assert "balance" in done.stdout
     assert "Tim Cook PER" in done.stdout
+    assert "John Wilkes Booth - Kill - Abraham Lincoln" in done.stdout
+    assert "laughed" in done.stdout and "Business" in done.stdout
 
 
 def test_idle_memory(default_artifact, open_page, tmp_path):

@@ -29,7 +29,7 @@ from gpt_tasks.tasks.extraction.evaluation import (
 from gpt_tasks.tasks.extraction.extraction_task import ExtractionTask
 from gpt_tasks.tasks.extraction.finding import find, read_features, relate
 from gpt_tasks.tasks.extraction.head import ExtractionHead, LinkLabels
-from gpt_tasks.tasks.extraction.reading import Row, RowReader, shared_ids
+from gpt_tasks.tasks.extraction.reading import Row, RowReader, tokens_read
 from gpt_tasks.tasks.extraction.words import rejoin
 
 _CHUNK = 256  # sentences whose features are held at once
@@ -149,22 +149,18 @@ def evaluate_extraction(
         found += predict(task.head, chunk, read_features(engine, chunk.all_rows, task.adapter))
         report(Progress("extracting", len(found), len(sentences), "sentences"))
     seconds = perf_counter() - begin
-    rows = corpus.all_rows
-    tokens = sum(len(rows[group[0]].ids) for group in shared_ids(rows))
     return {
         **score(task.head, found, sentences),
-        "tokens_per_second": tokens / seconds,
+        "tokens_per_second": tokens_read(corpus.all_rows) / seconds,
         "sentences": len(sentences),
         "schema": settings.schema,
     }
 
 
 def _require_labels(task: ExtractionTask, sentences: Sequence[Sentence]) -> None:
-    links = [] if task.head.links is None else task.head.links.labels
-    known = {label for labels in task.head.layers.values() for label in labels} | set(links) | NO_RELATION
-    unknown = sorted(labels_of(sentences) - known)
+    unknown = sorted(labels_of(sentences) - task.head.labels - NO_RELATION)
     if unknown:
         raise UserError(
             f"The schema {task.settings.schema} hasn't got the labels {', '.join(unknown[:8])}. Its labels: "
-            f"{', '.join(sorted(known - NO_RELATION))}."
+            f"{', '.join(sorted(task.head.labels - NO_RELATION))}."
         )

@@ -21,7 +21,7 @@ from gpt_tasks.errors import UserError
 from gpt_tasks.tasks.extraction.annotations import NO_RELATION
 from gpt_tasks.tasks.extraction.head import ExtractionHead, LinkLabels
 from gpt_tasks.tasks.extraction.reading import Reading
-from gpt_tasks.tasks.trained_task import HEAD_FILE, SETTINGS_FILE
+from gpt_tasks.tasks.trained_task import HEAD_FILE, SETTINGS_FILE, require_backbone
 
 SHIPPED = Path(__file__).resolve().parents[3] / "assets" / "extraction"
 SCHEMAS = {
@@ -80,14 +80,7 @@ def load_extraction(folder: Path, artifact: Artifact) -> ExtractionTask:
         head = ExtractionHead(settings.layers, links, load_file(folder / HEAD_FILE))
     except (TypeError, KeyError, ValueError, AttributeError, SafetensorError, OSError) as error:
         raise UserError(f"{folder} is damaged, or of another version ({error}). Train it again.") from error
-    if settings.backbone.get("fingerprint") != artifact.fingerprint:
-        raise UserError(
-            f"{folder} was trained on another backbone ({settings.backbone.get('name')}) than {artifact.folder}. Take "
-            "that one, or train it on this one.",
-            key="other_backbone",
-            task=settings.task,
-            model=settings.backbone.get("name"),
-        )
+    require_backbone(folder, settings.task, settings.backbone, artifact)
     if settings.attention != "causal":
         raise UserError(f"{folder} was trained with full attention. The encoding graph has causal attention alone.")
     if (head.depth, head.hidden_size) != (len(feature_layers(artifact.config)), artifact.config.hidden_size):
@@ -125,10 +118,8 @@ def schema_for(task: str, labels: Set[str], artifact: Artifact) -> str:
     """
     lacking = {}
     for name in available_schemas().get(task, []):
-        head = load_extraction(SHIPPED / name, artifact).head
-        links = () if head.links is None else head.links.labels
-        known = {*NO_RELATION, *links, *(label for spans in head.layers.values() for label in spans)}
-        lacking[name] = sorted(labels - known)
+        known = load_extraction(SHIPPED / name, artifact).head.labels
+        lacking[name] = sorted(labels - known - NO_RELATION)
         if not lacking[name]:
             return name
     if not lacking:

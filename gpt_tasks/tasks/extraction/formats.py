@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Sequence
 
-from gpt_tasks.tasks.extraction.text_extraction import Extracted, TextLink, TextSpan
+from gpt_tasks.tasks.extraction.text_extraction import Extracted, TextSpan
 from gpt_tasks.tasks.extraction.words import find_words
 
 _COLUMNS = ["kind", "label", "start", "end", "text", "of_label", "of_start", "of_end", "of_text", "confidence"]
@@ -86,8 +86,3 @@ def _conll(text: str, spans: Sequence[TextSpan]) -> str:
             tag = f"{'B' if spans[number].start == word.start else 'I'}-{spans[number].label}"
         lines.append(f"{text[word.start : word.end]}\t{tag}")
     return "\n".join(lines) + "\n"
-
-
-def links_of(found: Extracted) -> list[TextLink]:
-    """Relations, and the arguments of events."""
-    return [*found.relations, *(link for event in found.events for link in event.arguments)]

@@ -172,6 +172,12 @@ class ExtractionHead:
         return self.tensors["center"].shape[1]
 
     @property
+    def labels(self) -> frozenset[str]:
+        """Of spans and of links."""
+        links = () if self.links is None else self.links.labels
+        return frozenset(links).union(*self.layers.values())
+
+    @property
     def shown_labels(self) -> tuple[str, ...]:
         """Of what is marked in a text: entities or triggers."""
         return self.layers[TRIGGER if TRIGGER in self.layers else ENTITY]

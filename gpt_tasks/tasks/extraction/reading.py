@@ -174,3 +174,8 @@ def shared_ids(rows: Sequence[Row]) -> list[list[int]]:
     for number, row in enumerate(rows):
         groups.setdefault(row.ids, []).append(number)
     return list(groups.values())
+
+
+def tokens_read(rows: Sequence[Row]) -> int:
+    """What rows with the same ids share counts once."""
+    return sum(map(len, {row.ids for row in rows}))

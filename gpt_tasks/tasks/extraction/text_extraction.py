@@ -13,7 +13,7 @@ from gpt_tasks.errors import UserError
 from gpt_tasks.tasks.extraction.annotations import ENTITY, TRIGGER, Span
 from gpt_tasks.tasks.extraction.extraction_task import ExtractionTask
 from gpt_tasks.tasks.extraction.finding import Found, find, read_features
-from gpt_tasks.tasks.extraction.reading import PartRow, Row, RowReader, shared_ids
+from gpt_tasks.tasks.extraction.reading import PartRow, Row, RowReader, tokens_read
 from gpt_tasks.tasks.extraction.sentences import split_sentences
 from gpt_tasks.tasks.extraction.words import Word, find_words, pieces
 
@@ -165,7 +165,7 @@ class TextExtractor:
             reader = RowReader.of(self._artifact, self._encode, first.settings.reading)
             read = reader.part_rows([[pieces(text, parts[word]) for word in sentence] for sentence in sentences])
             rows = [row.apart(0) for rows in read for row in rows]
-            tokens += sum(len(rows[group[0]].ids) for group in shared_ids(rows))
+            tokens += tokens_read(rows)
             features = read_features(self._engine, rows, first.adapter)
             for number in members:
                 split = tasks[number].settings.split_hyphens

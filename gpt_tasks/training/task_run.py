@@ -1,0 +1,90 @@
+"""What every training of a task does around the trainer: the run's folder, the task's, and what both start from."""
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from gpt_tasks.backbone.architectures import adapter_modules
+from gpt_tasks.backbone.tokenizer import Tokenizer
+from gpt_tasks.backbone.weights import Model
+from gpt_tasks.errors import UserError
+from gpt_tasks.home import whole_folder
+from gpt_tasks.progress import Report
+from gpt_tasks.training.loss_picture import draw_loss
+from gpt_tasks.training.objectives import Objective
+from gpt_tasks.training.options import TrainingOptions
+from gpt_tasks.training.trainer import LOG_NAME, Trainer
+
+
+def run_training(
+    objective: Objective,
+    training: object,
+    options: TrainingOptions,
+    data: Path,
+    out: Path,
+    *,
+    resume: bool,
+    report: Report,
+) -> dict[str, float]:
+    """Trains in `<out>.training`.
+
+    Args:
+        training: a dataclass; with the data and the options it must be the same in a resumed run
+
+    Returns:
+        the figures on dev
+    """
+    run = _run_folder(out)
+    run.mkdir(parents=True, exist_ok=True)
+    identity = {**asdict(training), "data": _fingerprint(data)}
+    return Trainer(objective, options, run, resume=resume, identity=identity, report=report).run()
+
+
+def write_trained(out: Path, write: Callable[[Path], str]) -> None:
+    """The task's folder, whole or not at all, with the log and its picture; then the run's folder goes.
+
+    Args:
+        write: writes the task's own files and returns its model card
+    """
+    run = _run_folder(out)
+    with whole_folder(out) as folder:
+        (folder / "README.md").write_text(write(folder), "utf-8")
+        shutil.copyfile(run / LOG_NAME, folder / LOG_NAME)
+        draw_loss(run / LOG_NAME, folder / "loss.png")
+    shutil.rmtree(run)
+
+
+def _run_folder(out: Path) -> Path:
+    return out.with_name(f"{out.name}.training")
+
+
+def _fingerprint(data: Path) -> str:
+    """Of train.jsonl and dev.jsonl."""
+    return hashlib.sha256(b"".join((data / f"{split}.jsonl").read_bytes() for split in ("train", "dev"))).hexdigest()
+
+
+def load_tokenizer(model: Model) -> Tokenizer:
+    with tempfile.TemporaryDirectory() as folder:
+        model.write_tokenizer(Path(folder))
+        return Tokenizer.from_file(Path(folder) / "tokenizer.json")
+
+
+def chosen_modules(model: Model, method: str, matrices: Sequence[str], first_layer: int) -> dict[str, tuple[str, ...]]:
+    """The modules that LoRA corrects, as `adapter_modules` gives them.
+
+    Raises:
+        UserError: no such layer, or none of the matrices in it.
+    """
+    if not 0 <= first_layer < model.config.layers:
+        raise UserError(f"There is no layer {first_layer}: the model has {model.config.layers}, from 0.")
+    modules = {
+        theirs: ours
+        for theirs, ours in adapter_modules(model.hugging_face_config).items()
+        if int(ours[0].split(".")[1]) >= first_layer and all(name.rsplit(".", 1)[1] in matrices for name in ours)
+    }
+    if method == "lora" and not modules:
+        raise UserError(f"This model has none of the matrices {', '.join(matrices)} on their own.")
+    return modules
