@@ -4,10 +4,18 @@ import signal
 
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports below ends quietly; `run` handles it later
 
-from compression.commands import bench, calibrate, check, export, quantize
+from compression.commands import bench, calibrate, check, distill, export, prune, quantize
 from gpt_tasks.command_line import run
 
-COMMANDS = {"export": export, "quantize": quantize, "calibrate": calibrate, "check": check, "bench": bench}
+COMMANDS = {
+    "export": export,
+    "quantize": quantize,
+    "prune": prune,
+    "distill": distill,
+    "calibrate": calibrate,
+    "check": check,
+    "bench": bench,
+}
 
 if __name__ == "__main__":
     run("compression", "Makes a small GPT small and fast on a CPU, and says what that cost.", COMMANDS)

@@ -18,6 +18,7 @@ from gpt_tasks.backbone.weights import Model, copy_tokenizer, open_model, read_m
 from gpt_tasks.errors import UserError
 from gpt_tasks.progress import Report, silent
 from gpt_tasks.transformer.config import DecoderConfig
+from gpt_tasks.transformer.shapes import tensor_shape
 
 SOURCE_PRECISION = "fp32"
 
@@ -99,8 +100,6 @@ class ArtifactWeights(Mapping[str, np.ndarray]):
 def _parts(config: DecoderConfig, tensors: Mapping[str, TensorProto]) -> Iterator[tuple[str, tuple[str, bool, slice]]]:
     """Our name -> where it is: the graph's tensor, whether that is transposed, and which rows of it."""
     joined = joined_matrices(config)
-    sizes = {"attention.query": config.query_size, "attention.key": config.key_value_size}
-    sizes["attention.value"] = config.key_value_size
     for stored in tensors:
         module, _, kind = stored.rpartition(".")
         if kind not in ("weight", "bias"):
@@ -110,7 +109,7 @@ def _parts(config: DecoderConfig, tensors: Mapping[str, TensorProto]) -> Iterato
         transposed = kind == "weight" and (module == "head" or (block is not None and block[2] in joined))
         begin = 0
         for name in names:
-            size = sizes.get(name, config.feed_forward_size)
+            size = tensor_shape(config, f"{block[1] if block else ''}{name}.{kind}")[0]
             rows = slice(begin, begin + size) if len(names) > 1 else slice(None)
             yield f"{block[1] if block else ''}{name}.{kind}", (stored, transposed, rows)
             begin += size

@@ -77,7 +77,8 @@ class DecoderGraph:
         graph.output("logits", TensorProto.FLOAT, ["batch_size", "logits_length", config.vocabulary_size])
         for layer in range(config.layers):
             for kind in ("key", "value"):
-                graph.output(f"present.{layer}.{kind}", TensorProto.FLOAT, self._cache_shape("total_sequence_length"))
+                shape = self._cache_shape(layer, "total_sequence_length")
+                graph.output(f"present.{layer}.{kind}", TensorProto.FLOAT, shape)
         done()
 
     def _layers(self, ids: str, position_ids: str, done: Callable[[], None]) -> list[str]:
@@ -110,8 +111,8 @@ class DecoderGraph:
         positions = graph.node("Gather", [table, position_ids], "position_embedding.rows")
         return graph.node("Add", [rows, positions], "embedding.sum")
 
-    def _cache_shape(self, length: str) -> list[int | str]:
-        return ["batch_size", self.config.key_value_heads, length, self.config.head_size]
+    def _cache_shape(self, layer: int, length: str) -> list[int | str]:
+        return ["batch_size", self.config.of_layer(layer).key_value_heads, length, self.config.head_size]
 
     def _lengths_and_bias(self, ids: str, mask: str) -> None:
         """What the attention asks for: lengths as int32, and a bias that shuts out padding.
@@ -186,7 +187,7 @@ class DecoderGraph:
 
     def _attend(self, layer: int, packed: str) -> str:
         """packed: query, key and value side by side -> the heads' outputs side by side"""
-        graph, config, name = self.graph, self.config, f"blocks.{layer}.attention"
+        graph, config, name = self.graph, self.config.of_layer(layer), f"blocks.{layer}.attention"
         past = self._past(layer)
         rotary = config.positions == "rotary"
         tables = self.rotary_tables if rotary else ["", ""]
@@ -204,7 +205,7 @@ class DecoderGraph:
 
     def _past(self, layer: int) -> list[str]:
         """Keys and values of the tokens read before."""
-        shape = self._cache_shape("past_sequence_length")
+        shape = self._cache_shape(layer, "past_sequence_length")
         return [
             self.graph.input(f"past_key_values.{layer}.{kind}", TensorProto.FLOAT, shape) for kind in ("key", "value")
         ]

@@ -68,7 +68,7 @@ class _EncoderGraph(DecoderGraph):
         return self._flat(super()._embed(ids, position_ids), self.config.hidden_size, "embedding.flat")
 
     def _attend(self, layer: int, packed: str) -> str:
-        name, config = f"blocks.{layer}.attention", self.config
+        name, config = f"blocks.{layer}.attention", self.config.of_layer(layer)
         rows = self._in_rows(packed, config.query_size + 2 * config.key_value_size, f"{name}.rows")
         return self._flat(super()._attend(layer, rows), config.query_size, f"{name}.flat")
 
@@ -104,7 +104,8 @@ class _EncoderGraph(DecoderGraph):
         return graph.node("Gemm", [narrow, b, y], f"{name}.corrected")
 
     def _sizes(self, name: str) -> tuple[int, int]:
-        config, part = self.config, name.split(".", 2)[2]
+        _, layer, part = name.split(".", 2)
+        config = self.config.of_layer(int(layer))
         widths = {
             "attention.query_key_value": (config.hidden_size, config.query_size + 2 * config.key_value_size),
             "attention.output": (config.query_size, config.hidden_size),

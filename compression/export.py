@@ -18,6 +18,7 @@ from compression.graph import Graph
 from compression.model_card import model_card
 from compression.precisions import DEFAULT_SETTINGS, PRECISIONS, Planning
 from compression.sizes import size_bytes
+from gpt_tasks.backbone.architectures import is_uniform
 from gpt_tasks.backbone.artifact import (
     FORMAT,
     GRAPH_FILES,
@@ -98,10 +99,12 @@ def export(
                 **{name: version(name) for name in ("onnx", "onnxruntime", "numpy", "tokenizers")},
             },
         }
-        for_genai = GRAPH_FILES[request.genai_precision or preferred_precision(request.precisions)]
-        ends = end_ids(folder)
-        write_json(folder / "genai_config.json", genai_config(model.config, model.hugging_face_config, ends, for_genai))
-        (folder / "README.md").write_text(model_card(facts), "utf-8")
+        if is_uniform(model.hugging_face_config):  # genai knows one number of heads for all layers
+            for_genai = GRAPH_FILES[request.genai_precision or preferred_precision(request.precisions)]
+            settings = genai_config(model.config, model.hugging_face_config, end_ids(folder), for_genai)
+            write_json(folder / "genai_config.json", settings)
+        card = model_card(facts, is_uniform(model.hugging_face_config))
+        (folder / "README.md").write_text(card, "utf-8")
         facts["files"] = {
             str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": sha256(path)}
             for path in sorted(folder.rglob("*"))

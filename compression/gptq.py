@@ -30,7 +30,7 @@ def gptq(weight: np.ndarray, hessian: Tensor, grid: Grid, damping: float = DAMPI
         codes on the given grid, which stays as it is
     """
     order = torch.argsort(hessian.diagonal(), descending=True, stable=True)  # [in]
-    factor = _inverse_factor(hessian[order][:, order], damping).float()  # [in, in]
+    factor = inverse_factor(hessian[order][:, order], damping).float()  # [in, in]
     codes = [
         _rounded_rows(weight[begin : begin + _ROWS], _rows(grid, begin), order, factor)
         for begin in range(0, len(weight), _ROWS)
@@ -72,7 +72,7 @@ def _rows(grid: Grid, begin: int) -> Grid:
     return replace(grid, scales=grid.scales[rows], zero_points=grid.zero_points[rows], offsets=offsets)
 
 
-def _inverse_factor(hessian: Tensor, damping: float) -> Tensor:
+def inverse_factor(hessian: Tensor, damping: float) -> Tensor:
     """U with UᵀU = (H + damping · mean(diag H) · I)⁻¹, upper triangular, in fp64."""
     hessian = hessian.double()
     diagonal = hessian.diagonal()

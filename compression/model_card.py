@@ -5,8 +5,30 @@ from collections.abc import Mapping
 _LICENCES = {"SmolLM2-135M-Instruct": "apache-2.0"}
 
 
-def model_card(facts: Mapping) -> str:
-    """Markdown with front matter, from the facts of report.json."""
+_ELSEWHERE = """With optimum:
+
+```python
+from optimum.onnxruntime import ORTModelForCausalLM
+from transformers import AutoTokenizer
+
+model = ORTModelForCausalLM.from_pretrained("THIS_FOLDER", subfolder="onnx", file_name="{first}")
+tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")
+ids = tokenizer("Once upon a time", return_tensors="pt")
+print(tokenizer.decode(model.generate(**ids, max_new_tokens=40)[0]))
+```
+
+With onnxruntime-genai (the precision that `genai_config.json` names): `onnxruntime_genai.Model("THIS_FOLDER")`."""
+_NOT_ELSEWHERE = """**Only this project loads this folder.** Its layers were pruned to sizes of their own, which
+`config.json` lists under `layer_sizes`; transformers, optimum, onnxruntime-genai and transformers.js know one size for
+all layers and refuse its model type."""
+
+
+def model_card(facts: Mapping, uniform: bool = True) -> str:
+    """Markdown with front matter, from the facts of report.json.
+
+    Args:
+        uniform: all layers have the same sizes, so that other loaders know the model too
+    """
     licence = _LICENCES.get(facts["model"])
     rows = "\n".join(
         f"| `{name}` | {entry['description']} | `{entry['file']}` | {entry['size_mb']} |"
@@ -33,19 +55,7 @@ The weights lie beside each graph in `<file>_data`. `report.json` lists every fi
 
 ## Use
 
-With optimum:
-
-```python
-from optimum.onnxruntime import ORTModelForCausalLM
-from transformers import AutoTokenizer
-
-model = ORTModelForCausalLM.from_pretrained("THIS_FOLDER", subfolder="onnx", file_name="{first}")
-tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")
-ids = tokenizer("Once upon a time", return_tensors="pt")
-print(tokenizer.decode(model.generate(**ids, max_new_tokens=40)[0]))
-```
-
-With onnxruntime-genai (the precision that `genai_config.json` names): `onnxruntime_genai.Model("THIS_FOLDER")`.
+{_ELSEWHERE.format(first=first) if uniform else _NOT_ELSEWHERE}
 
 With this project: `python -m gpt_tasks generate --model THIS_FOLDER "Once upon a time"`
 """

@@ -13,7 +13,7 @@ from compression.linear import Float32, NumberFormat
 from compression.parity import Divergence
 from compression.scaled_channels import ScaledChannels
 from gpt_tasks.backbone.ort_engine import OrtEngine
-from gpt_tasks.backbone.weights import DecoderWeights
+from gpt_tasks.backbone.weights import DecoderWeights, HeldWeights
 
 
 class Scratch:
@@ -24,12 +24,12 @@ class Scratch:
         self._folder = folder
         self._count = 0
         self._divergence = Divergence(self._engine(reference, Float32()), sequences)
-        self._held: _Held | None = None
+        self._held: HeldWeights | None = None
 
     def mean_kl(self, weights: ScaledChannels, number_format: NumberFormat) -> float:
         """To the reference in fp32, in nats. The weights must be the same ones in every call: they are kept."""
         if self._held is None:
-            self._held = _Held(weights)
+            self._held = HeldWeights(weights.config, weights)
         return self._divergence.of(self._engine(self._held, number_format))
 
     def graph_path(self, precision: str) -> Path:
@@ -45,14 +45,6 @@ class Scratch:
         for file in self._folder.iterdir():  # the session has them open; the disk is free when it is gone
             file.unlink()
         return engine
-
-
-class _Held(dict):
-    """Weights in memory: a search writes graph after graph from them."""
-
-    def __init__(self, weights: ScaledChannels) -> None:
-        super().__init__(weights)
-        self.config = weights.config
 
 
 @contextmanager

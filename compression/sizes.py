@@ -9,17 +9,22 @@ _LAYER_NODES = 25_000
 
 def parameters(config: DecoderConfig) -> int:
     """Weights in the matrices, embedding and head: what is quantized."""
+    tables = (1 if config.tied_embedding else 2) * config.vocabulary_size * config.hidden_size
+    return tables + sum(_in_layer(config.of_layer(layer)) for layer in range(config.layers))
+
+
+def _in_layer(config: DecoderConfig) -> int:
     attention = 2 * config.hidden_size * (config.query_size + config.key_value_size)
     feed_forward = (3 if config.feed_forward == "swiglu" else 2) * config.hidden_size * config.feed_forward_size
-    tables = (1 if config.tied_embedding else 2) * config.vocabulary_size * config.hidden_size
-    return config.layers * (attention + feed_forward) + tables
+    return attention + feed_forward
 
 
 def fixed_bytes(config: DecoderConfig) -> int:
     """What is not quantized, at the most: norms, positions, the matrices that sum up blocks, the graph itself."""
     width = config.head_size if config.positions == "rotary" else config.hidden_size
     norms = (2 * config.layers + 1) * config.hidden_size
-    block_sums = sum(columns * (columns // 32 + 32) for columns in (config.hidden_size, config.feed_forward_size))
+    inner = {config.of_layer(layer).feed_forward_size for layer in range(config.layers)}
+    block_sums = sum(columns * (columns // 32 + 32) for columns in {config.hidden_size, *inner})
     return 4 * (config.context_length * width + norms + block_sums) + config.layers * _LAYER_NODES
 
 

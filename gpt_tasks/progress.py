@@ -15,6 +15,9 @@ Stage = Literal[
     "checking",
     "training",
     "classifying",
+    "pruning",
+    "teaching",
+    "measuring",
 ]
 
 
@@ -31,6 +34,8 @@ class Progress:
     unit: str = ""
     detail: str = ""
     """what is being worked on, such as the precision that is exported"""
+    note: str = ""
+    """what changes with every step, such as the loss"""
     per_second: float = 0.0
     """speed in units a second; 0 where it isn't measured"""
 

@@ -24,6 +24,9 @@ _LABELS = {
     "classifying": "Classifying",
     "encoding": "Reading the texts",
     "extracting": "Extracting",
+    "pruning": "Pruning",
+    "teaching": "The teacher reads",
+    "measuring": "Measuring",
 }
 
 
@@ -77,6 +80,8 @@ class _Bars:
                 unit_scale=in_bytes,
                 mininterval=0.2,
             )
+        if progress.note:
+            self._bar.set_postfix_str(progress.note, refresh=False)
         self._bar.update(progress.done - self._bar.n)
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from gpt_tasks.backbone.encoder_interface import lora_inputs
 from gpt_tasks.backbone.joined_matrices import joined_matrices
 from gpt_tasks.backbone.json_files import read_json
 from gpt_tasks.errors import UserError
+from gpt_tasks.transformer.shapes import tensor_shape
 
 ADAPTER_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
@@ -100,10 +101,9 @@ def fuse(
             found = {ours: pair for ours, pair in pairs.items() if set(ours) <= set(names)}
             if not found:
                 continue
-            outs = {name: _out_size(config, name) for name in names}
-            in_size = config.feed_forward_size if joined.endswith("down") else config.hidden_size
-            if joined.endswith("output"):
-                in_size = config.query_size
+            shapes = {name: tensor_shape(config, f"{name}.weight") for name in names}
+            outs = {name: shape[0] for name, shape in shapes.items()}
+            in_size = shapes[names[0]][1]
             rank = sum(len(a) for a, _ in found.values())
             a, b = np.zeros((in_size, rank), np.float32), np.zeros((rank, sum(outs.values())), np.float32)
             row = 0
@@ -123,14 +123,3 @@ def fuse(
     if not fused:
         raise UserError(f"{origin} has no matrix for any layer of this model: it was made for another one.")
     return fused
-
-
-def _out_size(config, name: str) -> int:
-    part = name.split(".", 2)[2]
-    return {
-        "attention.query": config.query_size,
-        "attention.key": config.key_value_size,
-        "attention.value": config.key_value_size,
-        "feed_forward.gate": config.feed_forward_size,
-        "feed_forward.up": config.feed_forward_size,
-    }.get(part, config.hidden_size)

@@ -1,16 +1,19 @@
 """The model families that we know, in Hugging Face's terms: configuration and tensor names.
 
+A model whose layers were pruned to sizes of their own has a config.json that no other loader takes for one it can
+read: its model type begins with "pruned_", and "layer_sizes" lists what each layer has left.
+
 Everything else in the project speaks `DecoderConfig` and our own tensor names, which are the
 parameter names of `gpt_tasks.transformer.decoder.Decoder` (linear weights are [out, in]).
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from gpt_tasks.errors import UserError
-from gpt_tasks.transformer.config import DecoderConfig
+from gpt_tasks.transformer.config import DecoderConfig, LayerSizes
 
 Transform = Callable[[np.ndarray], np.ndarray]
 
@@ -21,6 +24,8 @@ class Source:
 
     name: str
     transform: Transform = np.asarray
+    restore: Transform = np.asarray
+    """the way back; several of ours with one name stand side by side in the last axis"""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,10 @@ class Family:
     sources: Callable[[DecoderConfig], dict[str, Source]]
     prefix: str
     """What some checkpoints put before every name but the head's, and others leave out."""
+    size_keys: Mapping[str, str]
+    """our size -> its key in config.json"""
+    transposed: bool = False
+    """linear layers hold [in, out]"""
 
 
 def _refuse(model_type: str, setting: str, value: object) -> UserError:
@@ -166,20 +175,39 @@ def _gpt2_sources(config: DecoderConfig) -> dict[str, Source]:
             sources[f"{ours}.attention_norm.{kind}"] = Source(f"{theirs}.ln_1.{kind}")
             sources[f"{ours}.feed_forward_norm.{kind}"] = Source(f"{theirs}.ln_2.{kind}")
             for index, part in enumerate(("query", "key", "value")):
-                sources[f"{ours}.attention.{part}.{kind}"] = Source(f"{theirs}.attn.c_attn.{kind}", _third(index))
+                sources[f"{ours}.attention.{part}.{kind}"] = Source(
+                    f"{theirs}.attn.c_attn.{kind}", _third(index), _transposed
+                )
             for name, their_name in (
                 ("attention.output", "attn.c_proj"),
                 ("feed_forward.up", "mlp.c_fc"),
                 ("feed_forward.down", "mlp.c_proj"),
             ):
-                sources[f"{ours}.{name}.{kind}"] = Source(f"{theirs}.{their_name}.{kind}", _transposed)
+                sources[f"{ours}.{name}.{kind}"] = Source(f"{theirs}.{their_name}.{kind}", _transposed, _transposed)
     return sources
 
 
+_LLAMA_SIZES = {
+    "vocabulary_size": "vocab_size",
+    "layers": "num_hidden_layers",
+    "query_heads": "num_attention_heads",
+    "key_value_heads": "num_key_value_heads",
+    "head_size": "head_dim",
+    "hidden_size": "hidden_size",
+    "feed_forward_size": "intermediate_size",
+}
+_GPT2_SIZES = {  # has no key for key/value heads or the heads' size
+    "vocabulary_size": "vocab_size",
+    "layers": "n_layer",
+    "query_heads": "n_head",
+    "hidden_size": "n_embd",
+    "feed_forward_size": "n_inner",
+}
 FAMILIES = (
-    Family("Llama", ("llama", "mistral", "qwen2"), _read_llama_config, _llama_sources, prefix="model."),
-    Family("GPT-2", ("gpt2",), _read_gpt2_config, _gpt2_sources, prefix="transformer."),
+    Family("Llama", ("llama", "mistral", "qwen2"), _read_llama_config, _llama_sources, "model.", _LLAMA_SIZES),
+    Family("GPT-2", ("gpt2",), _read_gpt2_config, _gpt2_sources, "transformer.", _GPT2_SIZES, transposed=True),
 )
+_PRUNED = "pruned_"
 
 
 def family_of(config: Mapping) -> Family:
@@ -190,7 +218,7 @@ def family_of(config: Mapping) -> Family:
     """
     model_type = config.get("model_type")
     for family in FAMILIES:
-        if model_type in family.model_types:
+        if isinstance(model_type, str) and model_type.removeprefix(_PRUNED) in family.model_types:
             return family
     known = ", ".join(name for family in FAMILIES for name in family.model_types)
     raise UserError(f"The model type {model_type!r} is not supported; supported are: {known}.")
@@ -204,11 +232,42 @@ def read_config(config: Mapping) -> DecoderConfig:
     """
     family = family_of(config)
     try:
-        return family.read_config(config)
+        pruned = config["model_type"].startswith(_PRUNED)
+        read = family.read_config({**config, "model_type": config["model_type"].removeprefix(_PRUNED)})
+        if not pruned:
+            return read
+        return replace(read, layer_sizes=tuple(LayerSizes(**sizes) for sizes in config["layer_sizes"]))
     except KeyError as missing:
         raise UserError(f"config.json has no {missing.args[0]!r}, which a {family.name} model needs.") from missing
     except (ValueError, TypeError) as error:
         raise UserError(f"config.json doesn't describe a model that can exist: {error}.") from error
+
+
+def resized(hugging_face_config: Mapping, config: DecoderConfig) -> dict:
+    """A config.json for the same model in other sizes: the family's own, where it can say them."""
+    family = family_of(hugging_face_config)
+    written = {key: value for key, value in hugging_face_config.items() if key != "layer_sizes"}
+    written["model_type"] = written["model_type"].removeprefix(_PRUNED)
+    written |= {key: getattr(config, ours) for ours, key in family.size_keys.items()}
+    if config.layer_sizes is None and family.read_config(written) == config:
+        return written
+    like_all = LayerSizes(config.query_heads, config.key_value_heads, config.feed_forward_size)
+    sizes = config.layer_sizes or (like_all,) * config.layers
+    written["model_type"] = f"{_PRUNED}{written['model_type']}"
+    return {**written, "layer_sizes": [asdict(layer) for layer in sizes]}
+
+
+def is_uniform(hugging_face_config: Mapping) -> bool:
+    """Whether other loaders know this model too: no layer has sizes of its own."""
+    return not hugging_face_config["model_type"].startswith(_PRUNED)
+
+
+def checkpoint_tensors(hugging_face_config: Mapping, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Our tensors under the family's names and in its shapes, as its checkpoints hold them."""
+    parts: dict[str, list[np.ndarray]] = {}
+    for name, source in family_of(hugging_face_config).sources(read_config(hugging_face_config)).items():
+        parts.setdefault(source.name, []).append(source.restore(weights[name]))
+    return {name: np.ascontiguousarray(np.concatenate(tensors, axis=-1)) for name, tensors in parts.items()}
 
 
 def adapter_modules(config: Mapping) -> dict[str, tuple[str, ...]]:

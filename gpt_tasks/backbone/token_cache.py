@@ -20,8 +20,8 @@ class TokenCache:
         self.config = config
         self.ids: list[int] = []
         self.capacity = 0
-        empty = np.empty((1, config.key_value_heads, 0, config.head_size), np.float32)
-        self.buffers = [empty] * (2 * config.layers)
+        heads = [config.of_layer(layer).key_value_heads for layer in range(config.layers)]
+        self.buffers = [np.empty((1, count, 0, config.head_size), np.float32) for count in heads for _ in range(2)]
         self.binding: object | None = None
         """the engine's own: what it has bound to the buffers; None after they have moved"""
 

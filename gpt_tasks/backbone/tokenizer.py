@@ -80,6 +80,10 @@ class Tokenizer:
     def vocabulary_size(self) -> int:
         return self._tokenizer.get_vocab_size(with_added_tokens=True)
 
+    def vocabulary(self) -> dict[str, int]:
+        """Token, as the tokenizer spells it -> its number."""
+        return self._tokenizer.get_vocab(with_added_tokens=True)
+
     @property
     def has_chat_template(self) -> bool:
         return self._chat_template is not None

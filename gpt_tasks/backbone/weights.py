@@ -82,6 +82,14 @@ class DecoderWeights(Mapping[str, np.ndarray]):
         return len(self._sources)
 
 
+class HeldWeights(dict[str, np.ndarray]):
+    """Weights in memory under our own names: of a model that was changed here, or that is read again and again."""
+
+    def __init__(self, config: DecoderConfig, tensors: Mapping[str, np.ndarray]) -> None:
+        super().__init__(tensors)
+        self.config = config
+
+
 def fingerprint(weights: Mapping[str, np.ndarray]) -> str:
     """SHA-256 of the norms: small, and no two trainings share them."""
     digest = hashlib.sha256()
@@ -99,7 +107,7 @@ class Model:
     """where it came from, for the records: kind and, as known, sha256, repository, revision"""
     hugging_face_config: dict
     config: DecoderConfig
-    weights: DecoderWeights
+    weights: DecoderWeights | HeldWeights
     write_tokenizer: Callable[[Path], None]
     """writes tokenizer.json and its companions (TOKENIZER_FILES, as far as there are) into a folder"""
 

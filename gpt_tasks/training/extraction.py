@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gpt_tasks.backbone.architectures import family_of
 from gpt_tasks.backbone.encoder_interface import feature_layers
 from gpt_tasks.backbone.torch_engine import load_decoder
 from gpt_tasks.backbone.weights import Model, fingerprint
@@ -20,12 +21,13 @@ from gpt_tasks.tasks.extraction.extraction_task import ExtractionSettings, write
 from gpt_tasks.tasks.extraction.reading import Reading, RowReader
 from gpt_tasks.tasks.extraction.words import splits_hyphens
 from gpt_tasks.training.adapter_files import write_adapter
+from gpt_tasks.training.arithmetic import training_dtype
 from gpt_tasks.training.extraction_network import ExtractionNetwork
 from gpt_tasks.training.extraction_objective import Extraction, ExtractionModel, FeatureExtractor
 from gpt_tasks.training.methods import Lora, make_tuned
 from gpt_tasks.training.model_card import extraction_card
 from gpt_tasks.training.options import MATRICES, TrainingOptions
-from gpt_tasks.training.task_run import chosen_modules, load_tokenizer, run_training, write_trained
+from gpt_tasks.training.task_run import chosen_modules, data_fingerprint, load_tokenizer, run_training, write_trained
 
 _SMALLEST_DEVIATION = 1e-3
 
@@ -84,7 +86,7 @@ def train_extraction(
     reader = RowReader.of(model, load_tokenizer(model).encode, training.reading)
     corpora = [Corpus.read(sentences, reader, split) for sentences in (train, dev)]
     modules = chosen_modules(model, training.method, training.matrices, training.first_layer)
-    decoder = load_decoder(model.weights).bfloat16()  # what isn't trained stays in bf16
+    decoder = load_decoder(model.weights).to(training_dtype())  # what isn't trained stays so
     tuned = make_tuned(training.method, decoder, modules, causal=training.causal, rank=training.rank)
     extractor = FeatureExtractor(tuned, feature_layers(model.config))
     features = _read(extractor, corpora[0], "train", report)
@@ -92,7 +94,7 @@ def train_extraction(
     # A backbone that is trained too changes its features: these are good for the network's scale only.
     kept = (features, _read(extractor, corpora[1], "dev", report)) if training.method == "head" else ()
     objective = Extraction(ExtractionModel(extractor, network), layers, links, *corpora, *kept)
-    figures = run_training(objective, training, options, data, out, resume=resume, report=report)
+    figures = run_training(objective, training, options, data_fingerprint(data), out, resume=resume, report=report)
     settings = ExtractionSettings(
         task=training.task,
         schema=training.schema,
@@ -109,8 +111,8 @@ def train_extraction(
     def write(folder: Path) -> str:
         write_extraction(folder, settings, objective.head())
         if isinstance(tuned, Lora):
-            gpt2 = model.hugging_face_config["model_type"] == "gpt2"
-            write_adapter(folder, tuned, modules, model.name, fan_in_fan_out=gpt2)
+            transposed = family_of(model.hugging_face_config).transposed
+            write_adapter(folder, tuned, modules, model.name, fan_in_fan_out=transposed)
         return extraction_card(settings, training, options, data.name, len(train), len(dev))
 
     write_trained(out, write)

@@ -14,6 +14,7 @@ from gpt_tasks.tasks.extraction.reading import Row, shared_ids
 from gpt_tasks.training.batches import length_batches, pad
 from gpt_tasks.training.extraction_network import ExtractionNetwork
 from gpt_tasks.training.methods import TunedDecoder
+from gpt_tasks.training.objectives import percent
 
 _NOMINALS = 0.2
 """The weight of the spans where a corpus marks only the pair in question: they are wanted, for texts that nobody
@@ -81,7 +82,8 @@ class Extraction:
         train_features, dev_features: of every row; None where the backbone is trained too, so that they change
     """
 
-    figure = "f1"
+    figure = "f1 (%)"
+    shown = staticmethod(percent)
 
     def __init__(
         self,

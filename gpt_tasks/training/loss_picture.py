@@ -10,7 +10,7 @@ def draw_loss(log: Path, picture: Path) -> None:
 
     entries = [json.loads(line) for line in log.read_text("utf-8").split("\n") if line]
     losses = [(entry["step"], entry["loss"]) for entry in entries if "loss" in entry]
-    scores = [(entry["step"], 100 * entry["dev"]["score"]) for entry in entries if "dev" in entry]
+    scores = [(entry["step"], entry["shown"]) for entry in entries if "dev" in entry]
     figure = Figure(figsize=(8, 4), layout="constrained")
     left = figure.subplots()
     left.plot(*zip(*losses, strict=True), color="tab:blue", linewidth=1)
@@ -18,6 +18,6 @@ def draw_loss(log: Path, picture: Path) -> None:
     left.yaxis.label.set_color("tab:blue")
     right = left.twinx()
     right.plot(*zip(*scores, strict=True), color="tab:orange", marker="o")
-    right.set(ylabel=f"{entries[0]['figure']} on dev (%)")
+    right.set(ylabel=f"on dev: {entries[0]['figure']}")
     right.yaxis.label.set_color("tab:orange")
     figure.savefig(picture, dpi=100)

@@ -4,11 +4,12 @@ Five ways behind one interface, `TunedDecoder`: how the tokens of a text become 
 parameters are trained on the way. A task's head stands on top and is trained always.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from gpt_tasks.training.arithmetic import training_dtype
 from gpt_tasks.transformer.decoder import Decoder
 from gpt_tasks.transformer.lora import add_lora
 
@@ -32,16 +33,17 @@ class TunedDecoder(nn.Module):
         self.causal = causal
         decoder.requires_grad_(False)
 
-    def encode(self, input_ids: Tensor, attention_mask: Tensor, layer_outputs: list[Tensor] | None = None) -> Tensor:
+    def encode(self, input_ids: Tensor, attention_mask: Tensor, **watched: list[Tensor] | None) -> Tensor:
         """[batch, sequence] of ids, and of 0 (padding, at the end) and 1 -> the hidden states
         [batch, sequence, hidden]
 
         Args:
-            layer_outputs: see `Decoder.encode`; of the methods that put nothing before the text
+            watched: `layer_outputs`, `attentions`: see `Decoder.encode`; of the methods that put nothing before the
+                text
         """
         # Causal and padded at the end: no real token sees padding, so that the plain mask will do.
         mask = None if self.causal else attention_mask
-        return self.decoder.encode(input_ids, mask, causal=self.causal, layer_outputs=layer_outputs)
+        return self.decoder.encode(input_ids, mask, causal=self.causal, **watched)
 
     def trained(self) -> dict[str, nn.Parameter]:
         """The parameters that are trained, by name."""
@@ -51,9 +53,9 @@ class TunedDecoder(nn.Module):
 class HeadOnly(TunedDecoder):
     """The backbone stays as it is; its features are what they are."""
 
-    def encode(self, input_ids: Tensor, attention_mask: Tensor, layer_outputs: list[Tensor] | None = None) -> Tensor:
+    def encode(self, input_ids: Tensor, attention_mask: Tensor, **watched: list[Tensor] | None) -> Tensor:
         with torch.no_grad():
-            return super().encode(input_ids, attention_mask, layer_outputs)
+            return super().encode(input_ids, attention_mask, **watched)
 
 
 class Full(TunedDecoder):
@@ -66,11 +68,11 @@ class Full(TunedDecoder):
         decoder.requires_grad_(True)
         decoder.head.requires_grad_(decoder.head.weight is decoder.embedding.weight)  # the head of its own isn't used
 
-    def encode(self, input_ids: Tensor, attention_mask: Tensor, layer_outputs: list[Tensor] | None = None) -> Tensor:
-        # The weights are fp32, so that small steps aren't rounded away; the arithmetic is bf16 as in the other
-        # methods, whose frozen weights are (casting here costs 40 % of a step).
-        with torch.autocast("cpu", torch.bfloat16):
-            return super().encode(input_ids, attention_mask, layer_outputs)
+    def encode(self, input_ids: Tensor, attention_mask: Tensor, **watched: list[Tensor] | None) -> Tensor:
+        # The weights are fp32, so that small steps aren't rounded away; where the arithmetic is bf16, it is as in the
+        # other methods, whose frozen weights are (casting here costs 40 % of a step).
+        with torch.autocast("cpu", torch.bfloat16, enabled=training_dtype() == torch.bfloat16):
+            return super().encode(input_ids, attention_mask, **watched)
 
 
 class Lora(TunedDecoder):
@@ -128,9 +130,10 @@ class Prefix(TunedDecoder):
             raise ValueError("a prefix stands before the text like a cache, which only causal attention has")
         super().__init__(decoder, causal)
         config = decoder.config
-        shape = (config.layers, config.key_value_heads, tokens, config.head_size)
-        self.keys = nn.Parameter(torch.randn(shape) * _PREFIX_DEVIATION)
-        self.values = nn.Parameter(torch.randn(shape) * _PREFIX_DEVIATION)
+        heads = [config.of_layer(layer).key_value_heads for layer in range(config.layers)]
+        shapes = [(count, tokens, config.head_size) for count in heads]
+        self.keys = nn.ParameterList(torch.randn(shape) * _PREFIX_DEVIATION for shape in shapes)
+        self.values = nn.ParameterList(torch.randn(shape) * _PREFIX_DEVIATION for shape in shapes)
 
     def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         return self.decoder.encode(input_ids, cache=_PrefixCache(self.keys, self.values))
@@ -139,9 +142,9 @@ class Prefix(TunedDecoder):
 class _PrefixCache:
     """`KeyValueCache`'s interface over the trained keys and values, which every row of a batch shares."""
 
-    def __init__(self, keys: Tensor, values: Tensor) -> None:
-        self.keys, self.values = keys, values  # [layers, heads, tokens, d]
-        self.length = keys.shape[2]
+    def __init__(self, keys: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+        self.keys, self.values = keys, values  # of each layer [heads, tokens, d]
+        self.length = keys[0].shape[1]
 
     def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """key, value: [batch, heads, new, d] -> [batch, heads, tokens + new, d]"""

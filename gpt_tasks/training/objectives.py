@@ -21,13 +21,20 @@ class Objective(Protocol):
     model: nn.Module
     lengths: Sequence[int]
     figure: str
-    """what `score` is"""
+    """what `shown` gives"""
 
     def loss(self, examples: Sequence[int]) -> Tensor:
         """The mean loss of some training examples, by their numbers: a scalar with a gradient."""
 
     def evaluate(self) -> dict[str, float]:
         """Figures on dev; `score` is what training makes as large as it can."""
+
+    def shown(self, score: float) -> float:
+        """The score as people read it."""
+
+
+def percent(score: float) -> float:
+    return 100 * score
 
 
 class Classifier(nn.Module):
@@ -64,7 +71,8 @@ class Classification:
             logits while training, so that they needn't learn it (logit adjustment, Menon et al. 2021)
     """
 
-    figure = "accuracy"
+    figure = "accuracy (%)"
+    shown = staticmethod(percent)
 
     def __init__(
         self,

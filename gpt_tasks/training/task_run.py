@@ -23,7 +23,7 @@ def run_training(
     objective: Objective,
     training: object,
     options: TrainingOptions,
-    data: Path,
+    data: str,
     out: Path,
     *,
     resume: bool,
@@ -33,13 +33,14 @@ def run_training(
 
     Args:
         training: a dataclass; with the data and the options it must be the same in a resumed run
+        data: a hash of what is trained on
 
     Returns:
         the figures on dev
     """
     run = _run_folder(out)
     run.mkdir(parents=True, exist_ok=True)
-    identity = {**asdict(training), "data": _fingerprint(data)}
+    identity = {**asdict(training), "data": data}
     return Trainer(objective, options, run, resume=resume, identity=identity, report=report).run()
 
 
@@ -61,7 +62,7 @@ def _run_folder(out: Path) -> Path:
     return out.with_name(f"{out.name}.training")
 
 
-def _fingerprint(data: Path) -> str:
+def data_fingerprint(data: Path) -> str:
     """Of train.jsonl and dev.jsonl."""
     return hashlib.sha256(b"".join((data / f"{split}.jsonl").read_bytes() for split in ("train", "dev"))).hexdigest()
 

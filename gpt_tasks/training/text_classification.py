@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
+from gpt_tasks.backbone.architectures import family_of
 from gpt_tasks.backbone.json_files import read_json
 from gpt_tasks.backbone.torch_engine import load_decoder
 from gpt_tasks.backbone.weights import Model, fingerprint
@@ -21,13 +22,14 @@ from gpt_tasks.tasks.text_files import LabelledText, read_text_file
 from gpt_tasks.tasks.trained_task import OUT_OF_SCOPE, TaskSettings, write_head
 from gpt_tasks.tasks.windows import WindowReader, window_size
 from gpt_tasks.training.adapter_files import write_adapter
+from gpt_tasks.training.arithmetic import training_dtype
 from gpt_tasks.training.batches import length_batches, pad
 from gpt_tasks.training.methods import Lora, make_tuned
 from gpt_tasks.training.model_card import model_card
 from gpt_tasks.training.objectives import Classification, Classifier
 from gpt_tasks.training.options import MATRICES, TrainingOptions
 from gpt_tasks.training.pooling import PoolingName
-from gpt_tasks.training.task_run import chosen_modules, load_tokenizer, run_training, write_trained
+from gpt_tasks.training.task_run import chosen_modules, data_fingerprint, load_tokenizer, run_training, write_trained
 
 PARAMETERS_FILE = "parameters.safetensors"
 """What a method trained that the encoding graph doesn't serve (full, soft_prompt, prefix)."""
@@ -93,7 +95,7 @@ def train_task(
     numbers = {label: index for index, label in enumerate(found.labels)}
     train, dev = ([(reader.first(row.text), numbers[row.label]) for row in rows] for rows in (found.train, found.dev))
     objective = Classification(classifier, train, dev, training.label_smoothing, training.balanced)
-    figures = run_training(objective, training, options, data, out, resume=resume, report=report)
+    figures = run_training(objective, training, options, data_fingerprint(data), out, resume=resume, report=report)
 
     def write(folder: Path) -> str:
         settings = save_task(folder, model, training, classifier, modules, train, dev, found.labels, found.domains)
@@ -120,7 +122,7 @@ def build_classifier(
 ) -> tuple[Classifier, dict[str, tuple[str, ...]]]:
     """The untrained classifier, and the modules that LoRA corrects."""
     modules = chosen_modules(model, training.method, training.matrices, training.first_layer)
-    decoder = load_decoder(model.weights).bfloat16()  # what isn't trained stays in bf16
+    decoder = load_decoder(model.weights).to(training_dtype())  # what isn't trained stays so
     tuned = make_tuned(training.method, decoder, modules, causal=training.causal, rank=training.rank)
     return Classifier(tuned, training.pooling, labels), modules
 
@@ -161,9 +163,8 @@ def save_task(
     write_head(folder, settings, head, rule)
     tuned = classifier.tuned
     if isinstance(tuned, Lora):
-        write_adapter(
-            folder, tuned, modules, model.name, fan_in_fan_out=model.hugging_face_config["model_type"] == "gpt2"
-        )
+        transposed = family_of(model.hugging_face_config).transposed
+        write_adapter(folder, tuned, modules, model.name, fan_in_fan_out=transposed)
     elif tuned.trained():
         parameters = {name: p.detach().contiguous() for name, p in tuned.trained().items()}
         (folder / PARAMETERS_FILE).write_bytes(save(parameters))

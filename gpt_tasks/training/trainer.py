@@ -64,6 +64,7 @@ class Trainer:
         self._best: dict[str, float] = {}
         self._best_parameters = self._copy()
         self._seconds = 0.0
+        self._tokens = 0  # read so far
         torch.manual_seed(options.seed)
         if resume and (folder / CHECKPOINT_NAME).is_file():
             self._load()
@@ -91,10 +92,10 @@ class Trainer:
         while self._step < steps and self._without_gain < self._options.patience:
             model.train()
             loss = self._take_step(self._plan[self._step])
+            self._tokens += self._tokens_of(self._plan[self._step])
             self._step += 1
             self._seconds = time.monotonic() - begin
-            detail = f"loss {loss:.3f}" + (f", dev {100 * self._best['score']:.2f}" if self._best else "")
-            self._report(Progress("training", self._step, steps, "steps", detail))
+            self._report(Progress("training", self._step, steps, "steps", note=self._note(loss)))
             if self._step % _LOG_EVERY == 0 or self._step == steps:
                 self._log({"loss": round(loss, 4), "learning_rate": self._rate()})
             if self._step % self._evaluate_every == 0 or self._step == steps:
@@ -107,6 +108,16 @@ class Trainer:
         self._put(self._best_parameters)
         model.eval()
         return self._best
+
+    def _tokens_of(self, step: list[list[int]]) -> int:
+        return sum(self._objective.lengths[index] for batch in step for index in batch)
+
+    def _note(self, loss: float) -> str:
+        """What is shown beside the progress: loss, speed, the best so far."""
+        said = [f"loss {loss:.3f}", f"{self._tokens / self._seconds:.0f} tokens/s"]
+        if self._best:
+            said.append(f"dev {self._objective.shown(self._best['score']):.2f}")
+        return ", ".join(said)
 
     def _rate(self) -> float:
         warmup = max(1, round(self._options.warmup * len(self._plan)))
@@ -134,7 +145,7 @@ class Trainer:
         self._objective.model.eval()
         with torch.inference_mode():
             figures = self._objective.evaluate()
-        self._log({"dev": figures})
+        self._log({"dev": figures, "shown": self._objective.shown(figures["score"])})
         if not self._best or figures["score"] > self._best["score"]:
             self._best, self._best_parameters, self._without_gain = figures, self._copy(), 0
         else:
@@ -186,4 +197,5 @@ class Trainer:
         self._optimizer.load_state_dict(state["optimizer"])
         self._best, self._best_parameters = state["best"], state["best_parameters"]
         self._step, self._without_gain, self._seconds = state["step"], state["without_gain"], state["seconds"]
+        self._tokens = sum(map(self._tokens_of, self._plan[: self._step]))
         torch.set_rng_state(state["random"])

@@ -1,7 +1,16 @@
 """What a decoder-only Transformer looks like: sizes and choices, no weights."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+
+@dataclass(frozen=True)
+class LayerSizes:
+    """What may differ from layer to layer, in a model whose layers were made smaller one by one."""
+
+    query_heads: int
+    key_value_heads: int
+    feed_forward_size: int
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,8 @@ class DecoderConfig:
     feed_forward_bias: bool = False
     tied_embedding: bool = True
     """The LM head is the token embedding: p(w) = softmax(h · e(w))."""
+    layer_sizes: tuple[LayerSizes, ...] | None = None
+    """One a layer, where layers differ; the sizes above are then those before anything was removed. None: all alike."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -55,8 +66,26 @@ class DecoderConfig:
             raise ValueError(
                 f"{self.query_heads} query heads can't be shared out evenly over {self.key_value_heads} key/value heads"
             )
+        if self.layer_sizes is not None:
+            if len(self.layer_sizes) != self.layers:
+                raise ValueError(f"{len(self.layer_sizes)} layers' sizes are given for {self.layers} layers")
+            for layer in range(self.layers):
+                self.of_layer(layer)  # checks it
         if self.positions == "rotary" and self.head_size % 2:
             raise ValueError(f"rotary positions turn pairs of numbers: head size {self.head_size} is odd")
+
+    def of_layer(self, layer: int) -> "DecoderConfig":
+        """The same, with one layer's own sizes in the place of those of all."""
+        if self.layer_sizes is None:
+            return self
+        sizes = self.layer_sizes[layer]
+        return replace(
+            self,
+            query_heads=sizes.query_heads,
+            key_value_heads=sizes.key_value_heads,
+            feed_forward_size=sizes.feed_forward_size,
+            layer_sizes=None,
+        )
 
     @property
     def query_size(self) -> int:

@@ -39,7 +39,7 @@ class Decoder(nn.Module):
             if config.positions == "rotary"
             else None
         )
-        self.blocks = nn.ModuleList(DecoderBlock(config) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(DecoderBlock(config.of_layer(layer)) for layer in range(config.layers))
         self.final_norm = make_norm(config)
         self.head = nn.Linear(config.hidden_size, config.vocabulary_size, bias=False)
         if config.tied_embedding:

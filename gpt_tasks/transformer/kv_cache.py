@@ -10,7 +10,7 @@ class KeyValueCache:
     """Keys and values of every layer, in buffers that are allocated once.
 
     A decoder with a cache reads n new tokens at the cost of n, not of all tokens so far.
-    keys, values: [layers, batch, key_value_heads, capacity, head_size]
+    keys, values: of each layer [batch, key_value_heads, capacity, head_size]
     """
 
     def __init__(
@@ -22,9 +22,10 @@ class KeyValueCache:
         device: torch.device | None = None,
     ) -> None:
         self.capacity = config.context_length if capacity is None else capacity
-        shape = (config.layers, batch, config.key_value_heads, self.capacity, config.head_size)
-        self.keys = torch.zeros(shape, dtype=dtype, device=device)
-        self.values = torch.zeros(shape, dtype=dtype, device=device)
+        heads = [config.of_layer(layer).key_value_heads for layer in range(config.layers)]
+        shapes = [(batch, count, self.capacity, config.head_size) for count in heads]
+        self.keys = [torch.zeros(shape, dtype=dtype, device=device) for shape in shapes]
+        self.values = [torch.zeros(shape, dtype=dtype, device=device) for shape in shapes]
         self.length = 0
 
     def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -37,9 +38,9 @@ class KeyValueCache:
         end = self.length + key.shape[2]
         if end > self.capacity:
             raise ValueError(f"the cache holds {self.capacity} tokens, {end} were asked for")
-        self.keys[layer, :, :, self.length : end] = key
-        self.values[layer, :, :, self.length : end] = value
-        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+        self.keys[layer][:, :, self.length : end] = key
+        self.values[layer][:, :, self.length : end] = value
+        return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
 
     def advance(self, tokens: int) -> None:
         """Every layer has stored its part: the tokens count from now on."""

@@ -11,6 +11,8 @@ def tensor_shape(config: DecoderConfig, name: str) -> tuple[int, ...]:
     """
     module, _, kind = name.rpartition(".")
     part = ".".join(module.split(".")[2:]) if module.startswith("blocks.") else module
+    if module.startswith("blocks."):
+        config = config.of_layer(int(module.split(".")[1]))
     if part.endswith("norm"):
         return (config.hidden_size,)
     rows, columns = {

@@ -1,0 +1,148 @@
+"""Distils a teacher into a student on text, and writes the student's folder."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from compression.derived_model import derived
+from compression.distillation.objective import Matching, TextDistillation
+from compression.distillation.student_card import student_card
+from compression.distillation.teacher import teacher_predictions
+from compression.distillation.texts import cut_windows
+from compression.sizes import parameters
+from gpt_tasks.backbone.architectures import adapter_modules, family_of, is_uniform
+from gpt_tasks.backbone.checkpoint import write_checkpoint
+from gpt_tasks.backbone.torch_engine import load_decoder
+from gpt_tasks.backbone.weights import Model, fingerprint
+from gpt_tasks.errors import UserError
+from gpt_tasks.home import require_writable
+from gpt_tasks.progress import Report, silent
+from gpt_tasks.training.adapter_files import write_adapter
+from gpt_tasks.training.arithmetic import training_dtype
+from gpt_tasks.training.methods import Lora, make_tuned
+from gpt_tasks.training.options import TrainingOptions
+from gpt_tasks.training.task_run import load_tokenizer, run_training, write_trained
+
+ADAPTER_FOLDER = "adapter"
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """What the student learns, and how."""
+
+    method: str = "full"
+    """full: every weight moves; lora: a low-rank correction, which is also written alone"""
+    rank: int = 32
+    """of LoRA; alpha is twice that"""
+    window: int = 512
+    """tokens read together"""
+    tokens: int | None = None
+    """of the text, at most; None: all"""
+    matching: Matching = field(default_factory=Matching)
+
+
+def distil(
+    teacher: Model,
+    student: Model,
+    texts: Sequence[str],
+    out: Path,
+    distillation: Distillation,
+    options: TrainingOptions,
+    *,
+    resume: bool = False,
+    report: Report = silent,
+) -> dict[str, float]:
+    """Writes the trained student to the folder `out`: a checkpoint as transformers saves it; with LoRA, the correction
+    alone too, in `adapter/`.
+
+    While it runs, the log and the checkpoint are in `<out>.training`; `out` appears when all is done.
+
+    Returns:
+        the figures on windows of the text that were held out
+
+    Raises:
+        UserError: a student that can't learn from this teacher, too little text, options that don't fit the
+            checkpoint, a full disk.
+    """
+    require_writable(out)
+    require_teachable(teacher, student, distillation)
+    torch.manual_seed(options.seed)
+    windows = cut_windows(load_tokenizer(teacher), texts, distillation.window, distillation.tokens, options.seed)
+    matching = distillation.matching
+    predictions = None
+    if matching.predictions:
+        predictions = teacher_predictions(teacher, windows.train, matching.top_k, matching.temperature, report)
+    modules = adapter_modules(student.hugging_face_config)
+    decoder = load_decoder(student.weights)
+    if distillation.method == "lora":
+        decoder = decoder.to(training_dtype())  # what isn't trained
+    tuned = make_tuned(distillation.method, decoder, modules, rank=distillation.rank)
+    inside = load_decoder(teacher.weights).to(training_dtype()) if matching.looks_inside else None
+    objective = TextDistillation(tuned, windows.train, windows.dev, predictions, matching, inside)
+    data = hashlib.sha256(
+        f"{windows.fingerprint} {fingerprint(teacher.weights)} {fingerprint(student.weights)}".encode()
+    )
+    figures = run_training(objective, distillation, options, data.hexdigest(), out, resume=resume, report=report)
+
+    def write(folder: Path) -> str:
+        tensors = corrected(student, tuned) if isinstance(tuned, Lora) else _tensors(tuned.decoder, student)
+        write_checkpoint(derived(student, "distilled", student.config, tensors), folder)
+        if isinstance(tuned, Lora):
+            adapter = folder / ADAPTER_FOLDER
+            adapter.mkdir()
+            transposed = family_of(student.hugging_face_config).transposed
+            write_adapter(adapter, tuned, modules, student.name, fan_in_fan_out=transposed)
+        return student_card(teacher, student, distillation, options, figures, is_uniform(student.hugging_face_config))
+
+    write_trained(out, write)
+    return figures
+
+
+def require_teachable(teacher: Model, student: Model, distillation: Distillation) -> None:
+    """
+    Raises:
+        UserError: another vocabulary, a student that isn't smaller, windows or attention that don't fit.
+    """
+    ours, theirs = student.config, teacher.config
+    if ours.vocabulary_size != theirs.vocabulary_size or vocabulary(teacher) != vocabulary(student):
+        raise UserError(
+            f"{student.name} has another vocabulary than {teacher.name} ({ours.vocabulary_size} and "
+            f"{theirs.vocabulary_size} tokens): a teacher's predictions mean nothing to it. Take a student with the "
+            "teacher's own tokenizer."
+        )
+    if parameters(ours) > parameters(theirs):
+        raise UserError(
+            f"{student.name} has {parameters(ours) / 10**6:.1f} million weights, more than its teacher's "
+            f"{parameters(theirs) / 10**6:.1f}. Swap the two."
+        )
+    context = min(ours.context_length, theirs.context_length)
+    if not 2 <= distillation.window <= context:
+        raise UserError(f"Windows of {distillation.window} tokens don't fit: give --window from 2 to {context}.")
+    last = ours.of_layer(ours.layers - 1), theirs.of_layer(theirs.layers - 1)
+    if distillation.matching.attention and len({(c.query_heads, c.key_value_heads) for c in last}) > 1:
+        raise UserError(
+            "The last layers have different numbers of heads, so their attention can't be matched. Match hidden "
+            "states instead, or predictions alone."
+        )
+
+
+def vocabulary(model: Model) -> dict[str, int]:
+    """Token -> its number."""
+    return load_tokenizer(model).vocabulary()
+
+
+def corrected(student: Model, tuned: Lora) -> dict:
+    """The student's weights in fp32 with the correction added: W + (α / r) B A."""
+    tensors = {name: student.weights[name] for name in student.weights}
+    for name, layer in tuned.layers.items():
+        delta = layer.scale * (layer.up.detach() @ layer.down.detach())
+        tensors[f"{name}.weight"] = tensors[f"{name}.weight"] + delta.numpy()
+    return tensors
+
+
+def _tensors(decoder: torch.nn.Module, student: Model) -> dict:
+    parameters_ = dict(decoder.named_parameters())
+    return {name: parameters_[name].detach().float().numpy() for name in student.weights}

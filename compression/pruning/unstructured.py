@@ -1,0 +1,101 @@
+"""Zeros in all matrices of a model's blocks, layer by layer: a layer sees what the pruned ones before it give out."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from compression.calibration import walk, watching
+from compression.derived_model import derived
+from compression.pruning.masks import Pattern, magnitude_mask, wanda_mask
+from compression.pruning.sparse_gpt import sparse_gpt
+from gpt_tasks.backbone.joined_matrices import joined_matrices
+from gpt_tasks.backbone.torch_engine import load_decoder
+from gpt_tasks.backbone.weights import Model
+from gpt_tasks.errors import UserError
+from gpt_tasks.transformer.decoder import Decoder
+
+SparseMethod = Literal["magnitude", "wanda", "sparsegpt"]
+
+
+def require_pattern_fits(model: Model, pattern: Pattern) -> None:
+    """
+    Raises:
+        UserError: a pattern that takes nothing or everything, or rows that don't divide into its groups.
+    """
+    gone, size = pattern
+    if not 0 < gone < size:
+        raise UserError(f"The pattern {gone}:{size} must remove at least one weight of a group, and leave one.")
+    for layer in range(model.config.layers):
+        sizes = model.config.of_layer(layer)
+        for columns in (sizes.hidden_size, sizes.query_size, sizes.feed_forward_size):
+            if columns % size:
+                raise UserError(f"Rows of {columns} weights don't divide into groups of {size}. Take another pattern.")
+
+
+def prune_unstructured(
+    model: Model,
+    ids: Tensor,
+    method: SparseMethod,
+    sparsity: float,
+    pattern: Pattern | None = None,
+    done: Callable[[], None] = lambda: None,
+) -> Model:
+    """
+    Args:
+        ids: calibration tokens, int64 [sequences, length]
+        done: called after every layer
+    """
+    decoder = load_decoder(model.weights)
+    with torch.no_grad():
+        for _, block, run in walk(decoder, ids):
+            moments = {} if method == "magnitude" else _moments(block, run, decoder)
+            for name, parts in joined_matrices(block.attention.config).items():
+                for part in parts:
+                    linear = block.get_submodule(part)
+                    linear.weight.copy_(_sparse(linear.weight, moments.get(name), method, sparsity, pattern))
+            done()
+    parameters = dict(decoder.named_parameters())
+    tensors = {name: parameters[name].detach().numpy() for name in model.weights}
+    kept = f"{pattern[0]}of{pattern[1]}" if pattern else f"{round(100 * sparsity)}"
+    return derived(model, f"{method}-{kept}", model.config, tensors)
+
+
+def _moments(block: nn.Module, run: Callable[[], Tensor], decoder: Decoder) -> dict[str, Tensor]:
+    """XᵀX of each joined matrix's inputs, [in, in]"""
+    found: dict[str, Tensor] = {}
+
+    def note(name: str) -> Callable[[Tensor], None]:
+        def see(x: Tensor) -> None:
+            found[name] = x.T @ x
+
+        return see
+
+    with ExitStack() as watched:
+        for name, parts in joined_matrices(decoder.config).items():
+            watched.enter_context(watching(block.get_submodule(parts[0]), note(name)))
+        run()
+    return found
+
+
+def _sparse(
+    weight: Tensor, moments: Tensor | None, method: SparseMethod, sparsity: float, pattern: Pattern | None
+) -> Tensor:
+    if method == "sparsegpt":
+        return sparse_gpt(weight, moments, sparsity, pattern)
+    if method == "wanda":
+        return weight * wanda_mask(weight, moments.diagonal().sqrt(), sparsity, pattern)
+    return weight * magnitude_mask(weight, sparsity, pattern)
+
+
+def zeros(model: Model) -> float:
+    """The part of the blocks' matrices that is zero."""
+    gone = total = 0
+    for name in model.weights:
+        if name.startswith("blocks.") and "norm" not in name and name.endswith(".weight"):
+            weight = model.weights[name]
+            gone += int((weight == 0).sum())
+            total += weight.size
+    return gone / total

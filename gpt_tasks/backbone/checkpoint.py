@@ -1,0 +1,54 @@
+"""Writes a model as a checkpoint: the folder that transformers saves, and that `open_model` reads."""
+
+from pathlib import Path
+
+from safetensors.numpy import save
+
+from gpt_tasks.backbone.architectures import checkpoint_tensors
+from gpt_tasks.backbone.json_files import write_json
+from gpt_tasks.backbone.safetensors_reader import SINGLE_NAME
+from gpt_tasks.backbone.weights import TOKENIZER_FILES, Model
+from gpt_tasks.errors import UserError
+
+_WRITTEN = {
+    "config.json",
+    SINGLE_NAME,
+    *TOKENIZER_FILES,
+    "README.md",
+    "pruning.json",
+    "log.jsonl",
+    "loss.png",
+    "adapter_config.json",
+    "adapter_model.safetensors",
+}
+"""what a checkpoint's folder and its `adapter/` hold"""
+
+
+def write_checkpoint(model: Model, folder: Path) -> None:
+    """config.json, the weights in fp32 and the tokenizer's files, into a folder that is there.
+
+    Where layers have sizes of their own, only this project reads it (see `architectures`).
+    """
+    write_json(folder / "config.json", model.hugging_face_config)
+    tensors = checkpoint_tensors(model.hugging_face_config, model.weights)
+    # Not save_file, which would let nobody else read it.
+    (folder / SINGLE_NAME).write_bytes(save(tensors, metadata={"format": "pt"}))
+    model.write_tokenizer(folder)
+
+
+def require_replaceable(out: Path) -> None:
+    """
+    Raises:
+        UserError: there is something else than a checkpoint that this project wrote, which would be lost.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    others = ["itself, which is a file"]
+    if out.is_dir():
+        files = (path.relative_to(out) for path in out.rglob("*") if not path.is_dir())
+        others = sorted(str(path) for path in files if path.name not in _WRITTEN)
+    if others or not (out / "config.json").is_file():
+        raise UserError(
+            f"{out} exists and is not a checkpoint of this project{f' ({others[0]})' if others else ''}: it is left "
+            "alone. Name a new folder."
+        )
