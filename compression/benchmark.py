@@ -63,15 +63,20 @@ _PEERS = {"fp32": ("optimum", "fp32"), "int8": ("llama.cpp", "Q8_0"), "int4": ("
 def compare(
     contestants: Sequence[Contestant], rounds: int, began: Callable[[Contestant, int], None] = lambda *_: None
 ) -> list[Row]:
-    """A row for each contestant. They take turns, so that a slow minute of the machine hits them alike; those that
+    """A row for each contestant, in the order of `in_order`. They take turns, so that a slow minute of the machine hits them alike; those that
     are held against each other come one after the other.
 
     Raises:
         RuntimeError: a contestant that failed, with what it said.
     """
-    contestants = sorted(contestants, key=lambda contestant: _group(contestant.engine, contestant.precision))
+    contestants = in_order(contestants)
     rows = measure_in_turns("compression.benchmark", contestants, rounds, began)
     return _with_ratios([_best([Row(**row) for row in measured]) for measured in rows])
+
+
+def in_order(contestants: Sequence[Contestant]) -> list[Contestant]:
+    """As `compare` returns their rows: those that are held against each other beside each other."""
+    return sorted(contestants, key=lambda contestant: _group(contestant.engine, contestant.precision))
 
 
 def _group(engine: str, precision: str) -> int:

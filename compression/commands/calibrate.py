@@ -15,9 +15,9 @@ from tempfile import TemporaryDirectory
 from compression.artifact_model import open_model_or_artifact
 from compression.calibrated_int8 import calibration_bytes, read_calibration
 from compression.calibration_text import default_calibration_text
-from compression.commands.check import read_text
 from compression.mixed_int8 import MixedInt8
 from compression.precisions import INT8_BUDGETS
+from compression.texts import read_text
 from gpt_tasks.backbone.tokenizer import Tokenizer
 from gpt_tasks.errors import UserError
 from gpt_tasks.progress import Progress

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from compression.check import check_precision, default_prompts, default_text
 from compression.graph_sizes import sizes_by_kind
+from compression.texts import read_text
 from gpt_tasks.backbone.artifact import Artifact
 from gpt_tasks.errors import UserError
 
@@ -79,16 +80,3 @@ def _show_plan(artifact: Artifact, reference: Artifact, precisions: list[str], t
         return
     print(f"{', '.join(precisions)} of {artifact.folder} would be checked against fp32 of {reference.folder},")
     print(f"on a text of {tokens} tokens and {len(default_prompts())} prompts, with about {memory:.0f} MB of memory.")
-
-
-def read_text(path: Path) -> str:
-    """
-    Raises:
-        UserError: no such file, or no UTF-8.
-    """
-    try:
-        return path.read_text("utf-8")
-    except OSError as error:
-        raise UserError(f"{path} can't be read ({error.strerror}).") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not a text in UTF-8 ({error.reason} at byte {error.start}).") from error

@@ -11,11 +11,11 @@ where these are given a weight.
 
 import argparse
 import json
-import re
 import sys
 from pathlib import Path
 
 from compression.artifact_model import open_model_or_artifact
+from compression.texts import read_texts
 from gpt_tasks.backbone.checkpoint import require_replaceable
 from gpt_tasks.backbone.weights import Model
 from gpt_tasks.errors import UserError
@@ -23,7 +23,6 @@ from gpt_tasks.progress_output import make_reporter
 from gpt_tasks.training.options import TrainingOptions
 
 SUMMARY = "teach a smaller student what a model knows"
-_EVERY = re.compile(r"every-(\d+)(st|nd|rd|th)")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,7 +72,6 @@ def run(arguments: argparse.Namespace) -> None:
     # Here, so that the other commands start without PyTorch.
     from compression.distillation.distil import Distillation, distil
     from compression.distillation.objective import Matching
-    from compression.distillation.texts import read_texts
 
     for name in ("rank", "tokens", "window", "generated", "layers", "hidden_size", "feed_forward_size"):
         value = getattr(arguments, name)
@@ -120,15 +118,9 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _student(arguments: argparse.Namespace, teacher: Model) -> Model:
-    from compression.distillation.students import every_nth_layer, fresh_student
+    from compression.distillation.students import begin_student
 
-    every = _EVERY.fullmatch(arguments.student)
-    if every:
-        return every_nth_layer(teacher, int(every[1]))
-    if arguments.student == "fresh":
-        if arguments.layers is None:
-            raise UserError("A fresh student needs --layers.")
-        return fresh_student(
-            teacher, arguments.layers, arguments.hidden_size, arguments.feed_forward_size, arguments.seed
-        )
-    return open_model_or_artifact(arguments.student)
+    if Path(arguments.student).expanduser().is_dir():
+        return open_model_or_artifact(arguments.student)
+    sizes = arguments.layers, arguments.hidden_size, arguments.feed_forward_size
+    return begin_student(teacher, arguments.student, *sizes, arguments.seed)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from compression.artifact_model import open_model_or_artifact
 from compression.sizes import parameters
+from compression.texts import read_texts
 from gpt_tasks.backbone.checkpoint import require_replaceable
 from gpt_tasks.errors import UserError
 from gpt_tasks.home import require_writable
@@ -57,7 +58,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     # Here, so that the other commands start without PyTorch.
-    from compression.distillation.texts import read_texts
     from compression.pruning.prune import Pruning, prune, write_pruned
 
     try:

@@ -11,7 +11,7 @@ from compression.derived_model import derived
 from compression.distillation.objective import Matching, TextDistillation
 from compression.distillation.student_card import student_card
 from compression.distillation.teacher import teacher_predictions
-from compression.distillation.texts import cut_windows
+from compression.distillation.windows import cut_windows
 from compression.sizes import parameters
 from gpt_tasks.backbone.architectures import adapter_modules, family_of, is_uniform
 from gpt_tasks.backbone.checkpoint import write_checkpoint

@@ -1,5 +1,6 @@
 """How a student begins: as layers of its teacher, or from nothing. (Or pruned: see `compression.pruning`.)"""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,29 @@ from gpt_tasks.errors import UserError
 from gpt_tasks.transformer.shapes import tensor_shape
 
 _DEVIATION = 0.02  # as GPT-2 begins
+_EVERY = re.compile(r"every-(\d+)(st|nd|rd|th)")
 _WIDTH_STEP = 32  # the kernels' blocks
+
+
+def begin_student(
+    teacher: Model, how: str, layers: int | None, hidden_size: int | None, feed_forward_size: int | None, seed: int = 0
+) -> Model:
+    """
+    Args:
+        how: every-2nd, every-3rd ..., or fresh
+        layers, hidden_size, feed_forward_size: of a fresh one; see `fresh_student`
+
+    Raises:
+        UserError: another word, or a fresh student without a number of layers.
+    """
+    every = _EVERY.fullmatch(how)
+    if every:
+        return every_nth_layer(teacher, int(every[1]))
+    if how != "fresh":
+        raise UserError(f"A student begins as every-2nd (3rd, ...) or fresh, not {how!r}.")
+    if layers is None:
+        raise UserError("A fresh student needs a number of layers.")
+    return fresh_student(teacher, layers, hidden_size, feed_forward_size, seed)
 
 
 def every_nth_layer(teacher: Model, n: int) -> Model:

@@ -53,14 +53,26 @@ def read_adapter(folder: Path, hugging_face_config: Mapping) -> Adapter:
     Raises:
         UserError: not an adapter, or one for another model.
     """
+    pairs, scale = read_pairs(folder, hugging_face_config)
+    return Adapter(fuse(pairs, hugging_face_config, scale, str(folder)))
+
+
+def read_pairs(
+    folder: Path, hugging_face_config: Mapping
+) -> tuple[dict[str, tuple[np.ndarray, np.ndarray] | None], float]:
+    """A folder in PEFT's format: of each module that an adapter may correct, by its name in the transformers model,
+    A [rank, in] and B [out, rank] or None; and alpha / rank.
+
+    Raises:
+        UserError: not an adapter.
+    """
     settings = read_json(folder / CONFIG_FILE)
     try:
         tensors = load_file(folder / ADAPTER_FILE)
         scale = settings["lora_alpha"] / settings["r"]
     except (SafetensorError, OSError, KeyError) as error:
         raise UserError(f"{folder} is not a LoRA adapter in PEFT's format ({error}).") from error
-    modules = {module: _pair(tensors, module) for module in adapter_modules(hugging_face_config)}
-    return Adapter(fuse(modules, hugging_face_config, scale, str(folder)))
+    return {module: _pair(tensors, module) for module in adapter_modules(hugging_face_config)}, scale
 
 
 def _pair(tensors: Mapping[str, np.ndarray], module: str) -> tuple[np.ndarray, np.ndarray] | None:

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 from compression.distillation.distil import Distillation, distil
 from compression.distillation.objective import Matching, layer_map
 from compression.distillation.students import every_nth_layer, fresh_student
-from compression.distillation.texts import cut_windows
+from compression.distillation.windows import cut_windows
 from compression.pruning.depth import keep_layers
 from gpt_tasks.backbone.torch_engine import load_decoder
 from gpt_tasks.backbone.weights import open_model

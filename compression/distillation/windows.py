@@ -4,7 +4,6 @@ import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -30,28 +29,6 @@ class Windows:
         for part in (self.train, self.dev):
             digest.update(part.numpy().tobytes())
         return digest.hexdigest()
-
-
-def read_texts(path: Path) -> list[str]:
-    """A text file, or all .txt files of a folder in the order of their names.
-
-    Raises:
-        UserError: nothing there, not UTF-8, or all of it empty.
-    """
-    files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
-    if not files:
-        raise UserError(f"{path} has no .txt files. Name a text file, or a folder with some.")
-    texts = []
-    for file in files:
-        try:
-            texts.append(file.read_text("utf-8"))
-        except OSError as error:
-            raise UserError(f"{file} can't be read ({error.strerror}).") from error
-        except UnicodeDecodeError as error:
-            raise UserError(f"{file} is not UTF-8 text. Convert it first.") from error
-    if not any(text.strip() for text in texts):
-        raise UserError(f"{path} has no text in it.")
-    return texts
 
 
 def cut_windows(tokenizer: Tokenizer, texts: Sequence[str], length: int, tokens: int | None, seed: int = 0) -> Windows:

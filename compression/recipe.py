@@ -1,0 +1,278 @@
+"""A recipe: a YAML file that names a chain of compression steps, with typed options.
+
+    name: half-depth
+    summary: every second layer, recovered, in int8
+    model: default
+    steps:
+      - prune: {method: depth, sparsity: 0.5}
+      - recover: {method: lora, text: texts/, tokens: 500000}
+      - export: {precision: [fp32, int8]}
+      - check:
+      - bench:
+      - evaluate:
+
+Unknown keys, values out of range and steps in an impossible order are refused when the recipe is read.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from compression.block_settings import METHODS as ROUNDING_METHODS
+from compression.precisions import PRECISIONS
+from gpt_tasks.errors import UserError
+
+RECIPES = Path(__file__).parent / "recipes"
+"""The recipes that come with the project."""
+Kind = Literal["checkpoint", "artifact"]
+
+
+class Step(BaseModel):
+    """One step's options."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    needs: ClassVar[Kind]
+    gives: ClassVar[Kind | None] = None
+    """what the steps after it work on; None: what there was"""
+
+
+class Prune(Step):
+    """Takes a part of the model out; see `python -m compression prune --help`."""
+
+    needs, gives = "checkpoint", "checkpoint"
+
+    method: Literal["magnitude", "wanda", "sparsegpt", "depth", "attention", "feed-forward", "vocabulary"]
+    sparsity: float = Field(0.5, gt=0, lt=1, description="the part that goes")
+    pattern: Annotated[str, StringConstraints(pattern=r"^\d+:\d+$")] | None = Field(None, description="N:M, as 2:4")
+    by_influence: bool = Field(False, description="depth: by the blocks' influence, without a search")
+    layers: list[int] | None = Field(None, description="depth: keep these, without a search")
+    uniform: bool = Field(False, description="attention, feed-forward: every layer loses the same")
+    text: str | None = Field(None, description="a file or folder to decide by; None: the project's own")
+
+
+class Teaching(Step):
+    """What distill and recover share."""
+
+    needs, gives = "checkpoint", "checkpoint"
+
+    text: str | None = Field(None, description="a text file or a folder of .txt; run's --text stands in for it")
+    method: Literal["full", "lora"] = "full"
+    rank: int = Field(32, ge=1, description="of LoRA")
+    tokens: int | None = Field(None, ge=1, description="of the text, at most")
+    window: int = Field(512, ge=2, description="tokens read together")
+    epochs: float = Field(1, gt=0)
+    learning_rate: float | None = Field(None, gt=0, description="None: 3e-4, with LoRA 2e-3")
+    tokens_per_batch: int = Field(2048, ge=1)
+    predictions: float = Field(0.9, ge=0, description="weight of the KL divergence to the teacher")
+    own_text: float = Field(0.1, ge=0, description="weight of the text's own tokens")
+    hidden: float = Field(0, ge=0, description="weight of hidden states")
+    attention: float = Field(0, ge=0, description="weight of attention")
+    temperature: float = Field(1, gt=0)
+    top_k: int = Field(32, ge=1, description="of the teacher's tokens that are kept")
+    reverse: bool = False
+    seed: int = Field(0, ge=0)
+
+
+class Distill(Teaching):
+    """A student that begins as layers of the model, or from nothing, learns from the model."""
+
+    student: str = Field("every-2nd", description="every-2nd (3rd, ...) or fresh")
+    layers: int | None = Field(None, ge=1, description="of a fresh student")
+    hidden_size: int | None = Field(None, ge=1, description="of a fresh student")
+    feed_forward_size: int | None = Field(None, ge=1, description="of a fresh student")
+
+
+class Recover(Teaching):
+    """The pruned model learns from the original what it lost."""
+
+    adapter: str | None = Field(
+        None,
+        description="instead of training: a LoRA folder, or the name of a correction that comes with the project. "
+        "A text (run's --text) trains anew",
+    )
+
+
+class Export(Step):
+    """Writes the ONNX graphs; see `python -m compression export --help`."""
+
+    needs, gives = "checkpoint", "artifact"
+
+    precision: list[Literal[tuple(PRECISIONS)]] = Field(["fp32", "int8"], min_length=1)
+    calibration: str | None = Field(None, description="a text to fit to; None: the project's own")
+    method: Literal[ROUNDING_METHODS] = ROUNDING_METHODS[0]
+    symmetric: bool = False
+    size_mb: float | None = Field(None, gt=0, description="of int4's files, at most")
+    mean_kl: float | None = Field(None, gt=0, description="of int4 to fp32, at most")
+
+
+class Quantize(Export):
+    """From the fp32 of an export to other precisions, which take its place; see `python -m compression quantize`."""
+
+    needs, gives = "artifact", "artifact"
+
+    precision: list[Literal[tuple(name for name in PRECISIONS if name != "fp32")]] = Field(["int8"], min_length=1)
+
+
+class Check(Step):
+    """Compares every precision with the same model's fp32, and fails where one is worse than its limit."""
+
+    needs = "artifact"
+
+
+class Bench(Step):
+    """Measures speed and memory, next to the original model in the same precisions, in turns."""
+
+    needs = "artifact"
+
+    rounds: int = Field(3, ge=1)
+
+
+class TaskScore(BaseModel):
+    """A task that was trained on this model, and what to score it on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: str = Field(description="its folder")
+    data: str = Field(description="labelled texts")
+
+
+class Evaluate(Step):
+    """Perplexity and sample texts, next to the original model's; scores of tasks where there are some."""
+
+    needs = "artifact"
+
+    text: str | None = Field(None, description="a file; None: one that comes with the project")
+    tokens: int = Field(20_480, ge=2, description="of the text, at most")
+    window: int = Field(1024, ge=2, description="tokens scored together")
+    tasks: list[TaskScore] = []
+
+
+STEPS: dict[str, type[Step]] = {
+    kind.__name__.lower(): kind for kind in (Distill, Prune, Recover, Quantize, Export, Check, Bench, Evaluate)
+}
+
+
+class Recipe(BaseModel):
+    """See the module."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$")]
+    summary: str = ""
+    model: str = "default"
+    steps: list[tuple[str, Step]] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_steps(cls, content: object) -> object:
+        if not isinstance(content, dict) or not isinstance(content.get("steps"), list):
+            return content
+        return {**content, "steps": [_step(number, entry) for number, entry in enumerate(content["steps"], 1)]}
+
+
+def _step(number: int, entry: object) -> tuple[str, Step]:
+    """{"prune": {options}} or "check" -> its name and its options"""
+    if isinstance(entry, str):
+        entry = {entry: None}
+    if not isinstance(entry, dict) or len(entry) != 1:
+        raise ValueError(f"step {number} must be one name with its options, such as 'prune: {{method: depth}}'")
+    name, options = next(iter(entry.items()))
+    if name not in STEPS:
+        raise ValueError(f"step {number}: there is no step {name!r}; there are {', '.join(STEPS)}")
+    if options is not None and not isinstance(options, dict):
+        raise ValueError(f"step {number}, {name}: the options must be names with values, got {options!r}")
+    try:
+        return name, STEPS[name](**(options or {}))
+    except ValidationError as error:
+        raise ValueError(f"step {number}, {name}: {explained(error, STEPS[name])}") from error
+
+
+def explained(error: ValidationError, kind: type[BaseModel]) -> str:
+    """What is wrong, for people: one sentence a mistake."""
+    said = []
+    for mistake in error.errors():
+        where = ".".join(map(str, mistake["loc"]))
+        if mistake["type"] == "extra_forbidden":
+            said.append(f"unknown option {where!r} (there are {', '.join(kind.model_fields)})")
+        elif mistake["type"] == "missing":
+            said.append(f"{where} is missing")
+        elif mistake["type"] == "value_error" and not where:
+            said.append(str(mistake["ctx"]["error"]))
+        else:
+            said.append(f"{where}: {mistake['msg'].lower()}, got {mistake['input']!r}")
+    return "; ".join(said)
+
+
+def read_recipe(name: str) -> Recipe:
+    """
+    Args:
+        name: of a recipe that comes with the project, or a YAML file
+
+    Raises:
+        UserError: no such recipe, not YAML, unknown or wrong options, steps in an impossible order.
+    """
+    shipped = RECIPES / f"{name}.yaml"
+    path = shipped if shipped.is_file() else Path(name).expanduser()
+    if not path.is_file():
+        raise UserError(
+            f"There is no recipe {name}: it is neither a file nor one of those that come with the project "
+            f"({', '.join(recipe_names())})."
+        )
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must have names with values: name, summary, model, steps.")
+    try:
+        recipe = Recipe(**{"name": path.stem, **content})
+    except ValidationError as error:
+        raise UserError(f"{path}: {explained(error, Recipe)}.") from error
+    require_order(recipe)
+    return recipe
+
+
+def recipe_names() -> list[str]:
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def require_order(recipe: Recipe) -> None:
+    """
+    Raises:
+        UserError: a step that can't work on what the ones before it leave.
+    """
+    there: Kind = "checkpoint"
+    changed = exported = False
+    precisions: Sequence[str] = ()
+    for number, (name, step) in enumerate(recipe.steps, 1):
+
+        def refuse(reason: str, number: int = number, name: str = name) -> UserError:
+            return UserError(f"The recipe {recipe.name}, step {number}, {name}: {reason}")
+
+        if step.needs == "artifact" and there != "artifact":
+            raise refuse("it works on an exported model. Put export before it.")
+        if step.needs == "checkpoint" and there != "checkpoint":
+            raise refuse("it works on weights that aren't exported yet. Put it before export.")
+        if isinstance(step, Recover) and not changed:
+            raise refuse("nothing was pruned before it. Put prune before it, or take distill.")
+        if isinstance(step, Quantize) and "fp32" not in precisions:
+            raise refuse("it starts from fp32, which isn't there. Export fp32 first.")
+        changed = changed or isinstance(step, (Prune, Distill))
+        exported = exported or isinstance(step, Export)
+        if isinstance(step, Export):
+            precisions = step.precision
+        there = step.gives or there
+    if not exported:
+        raise UserError(f"The recipe {recipe.name} never exports the model. Add an export step.")
+
+
+def options_of(kind: type[Step]) -> list[tuple[str, str, str]]:
+    """Name, default and meaning of each option, for the help."""
+    return [
+        (name, "required" if field.is_required() else str(field.default), field.description or "")
+        for name, field in kind.model_fields.items()
+    ]

@@ -1,0 +1,145 @@
+"""Runs a recipe step by step in a folder. What is done is not done again.
+
+<out>/steps/1-prune/ ...     what a step leaves: a checkpoint, or an exported folder
+<out>/steps/1-prune.json     its options, its key and its figures
+<out>/baseline/              the original model, exported, where something is measured against it
+<out>/model/                 what the last export or quantize leaves
+<out>/results.json           everything that was measured (see `compression.results`)
+<out>/report.html .json .png
+"""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from compression.artifact_model import open_model_or_artifact
+from compression.recipe import Export, Recipe, Step
+from compression.recipe_steps import WORK, Place
+from gpt_tasks.backbone.json_files import read_json, write_json
+from gpt_tasks.backbone.weights import fingerprint
+from gpt_tasks.errors import UserError
+from gpt_tasks.home import require_writable
+from gpt_tasks.progress import Progress, Report, silent
+
+RESULTS = "results.json"
+_VERSION = 1
+"""Counts up when a step's work changes, so that older results are made again."""
+
+
+@dataclass
+class RecipeRun:
+    """One run of a recipe.
+
+    Args:
+        text: stands in for the text that distill and recover name
+        resume: go on in a folder that has something of this recipe already
+
+    Raises:
+        UserError: a folder with something else in it, or with results when `resume` isn't asked for.
+    """
+
+    recipe: Recipe
+    out: Path
+    text: str | None = None
+    resume: bool = False
+    report: Report = silent
+    _key: str = field(default="", init=False)
+
+    def __post_init__(self) -> None:
+        steps = self.out / "steps"
+        if self.out.exists() and any(self.out.iterdir()) and not steps.is_dir():
+            raise UserError(f"{self.out} exists and is not a recipe's folder: it is left alone. Name a new one.")
+        if steps.is_dir() and not self.resume:
+            raise UserError(
+                f"{self.out} holds an earlier run. Go on there with --resume (what hasn't changed is not done again), "
+                "or name a new folder."
+            )
+        require_writable(self.out)
+
+    def run(self, began: Callable[[int, str, bool], None] = lambda *_: None) -> dict:
+        """Runs what isn't done yet, and returns what all steps have found: {"1-prune": {...}, ...}.
+
+        Args:
+            began: is told a step's number and name, and whether it is skipped
+
+        Raises:
+            UserError: a step that failed; those before it are kept.
+        """
+        (self.out / "steps").mkdir(parents=True, exist_ok=True)
+        original = open_model_or_artifact(self.recipe.model, self.report)
+        self._key = _hash(_VERSION, fingerprint(original.weights))
+        found = {}
+        here = self.recipe.model
+        last = max(n for n, (_, step) in enumerate(self.recipe.steps, 1) if isinstance(step, Export))
+        for number, (name, step) in enumerate(self.recipe.steps, 1):
+            title = f"{number}-{name}"
+            out = self.out / "model" if number == last else self.out / "steps" / title
+            self._key = _hash(self._key, name, step.model_dump(mode="json"), self._text_of(step))
+            record = self.out / "steps" / f"{title}.json"
+            entry = _done_already(record, self._key, out if step.gives else None)
+            began(number, name, entry is not None)
+            if entry is None:
+                record.unlink(missing_ok=True)
+                place = Place(original, here, out, self.out, self.text, self._labelled(number, name))
+                begin = time.monotonic()
+                result = WORK[type(step)](step, place)
+                entry = {
+                    "key": self._key,
+                    "step": name,
+                    "options": step.model_dump(mode="json"),
+                    "seconds": round(time.monotonic() - begin, 1),
+                    "result": result,
+                }
+                write_json(record, entry)
+            found[title] = entry
+            if step.gives:
+                here = str(out)
+        self._remove_stale(found)
+        return found
+
+    def _text_of(self, step: Step) -> str:
+        """A hash of the text that a step reads, so that another text makes it run again."""
+        named = getattr(step, "text", None)
+        if self.text is not None and hasattr(step, "tokens_per_batch"):
+            named = self.text
+        if named is None:
+            return ""
+        path = Path(named).expanduser()
+        files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
+        missing = next((file for file in files if not file.is_file()), None)
+        if missing is not None or not files:
+            raise UserError(f"There is no text {named}.")
+        return _hash(*(hashlib.sha256(file.read_bytes()).hexdigest() for file in files))
+
+    def _labelled(self, number: int, name: str) -> Report:
+        label = f"{number}/{len(self.recipe.steps)} {name}"
+
+        def report(progress: Progress) -> None:
+            self.report(replace(progress, detail=f"{progress.detail} ({label})".strip()))
+
+        return report
+
+    def _remove_stale(self, found: Mapping[str, dict]) -> None:
+        """What an earlier, different version of the recipe left."""
+        for path in (self.out / "steps").iterdir():
+            title = path.name.removesuffix(".json").removesuffix(".training")
+            if title not in found and not path.name.startswith("."):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _done_already(record: Path, key: str, out: Path | None) -> dict | None:
+    if not record.is_file() or (out is not None and not out.is_dir()):
+        return None
+    try:
+        entry = read_json(record)
+    except UserError:  # cut off by a full disk or a kill: the step runs again
+        return None
+    return entry if entry.get("key") == key else None
+
+
+def _hash(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
