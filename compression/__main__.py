@@ -4,7 +4,8 @@ import signal
 
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports below ends quietly; `run` handles it later
 
-from compression.commands import bench, calibrate, check, distill, export, prune, quantize
+from compression.commands import bench, calibrate, check, distill, export, prune, quantize, report
+from compression.commands import run as run_recipe
 from gpt_tasks.command_line import run
 
 COMMANDS = {
@@ -12,6 +13,8 @@ COMMANDS = {
     "quantize": quantize,
     "prune": prune,
     "distill": distill,
+    "run": run_recipe,
+    "report": report,
     "calibrate": calibrate,
     "check": check,
     "bench": bench,

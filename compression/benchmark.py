@@ -63,8 +63,8 @@ _PEERS = {"fp32": ("optimum", "fp32"), "int8": ("llama.cpp", "Q8_0"), "int4": ("
 def compare(
     contestants: Sequence[Contestant], rounds: int, began: Callable[[Contestant, int], None] = lambda *_: None
 ) -> list[Row]:
-    """A row for each contestant, in the order of `in_order`. They take turns, so that a slow minute of the machine hits them alike; those that
-    are held against each other come one after the other.
+    """A row for each contestant, in the order of `in_order`. They take turns, so that a slow minute of the machine
+    hits them alike; those that are held against each other come one after the other.
 
     Raises:
         RuntimeError: a contestant that failed, with what it said.

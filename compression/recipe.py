@@ -246,7 +246,7 @@ def require_order(recipe: Recipe) -> None:
         UserError: a step that can't work on what the ones before it leave.
     """
     there: Kind = "checkpoint"
-    changed = exported = False
+    changed = exported = other_tokens = False
     precisions: Sequence[str] = ()
     for number, (name, step) in enumerate(recipe.steps, 1):
 
@@ -259,9 +259,12 @@ def require_order(recipe: Recipe) -> None:
             raise refuse("it works on weights that aren't exported yet. Put it before export.")
         if isinstance(step, Recover) and not changed:
             raise refuse("nothing was pruned before it. Put prune before it, or take distill.")
+        if isinstance(step, Teaching) and other_tokens:
+            raise refuse("the vocabulary was pruned before it, so that no teacher fits. Prune the vocabulary after it.")
         if isinstance(step, Quantize) and "fp32" not in precisions:
             raise refuse("it starts from fp32, which isn't there. Export fp32 first.")
         changed = changed or isinstance(step, (Prune, Distill))
+        other_tokens = other_tokens or (isinstance(step, Prune) and step.method == "vocabulary")
         exported = exported or isinstance(step, Export)
         if isinstance(step, Export):
             precisions = step.precision

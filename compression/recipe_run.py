@@ -17,15 +17,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from compression.artifact_model import open_model_or_artifact
-from compression.recipe import Export, Recipe, Step
-from compression.recipe_steps import WORK, Place
+from compression.recipe import Bench, Evaluate, Export, Recipe, Step
+from compression.recipe_steps import WORK, Place, baseline
+from compression.results import RESULTS, collect
 from gpt_tasks.backbone.json_files import read_json, write_json
 from gpt_tasks.backbone.weights import fingerprint
 from gpt_tasks.errors import UserError
 from gpt_tasks.home import require_writable
 from gpt_tasks.progress import Progress, Report, silent
 
-RESULTS = "results.json"
 _VERSION = 1
 """Counts up when a step's work changes, so that older results are made again."""
 
@@ -60,10 +60,11 @@ class RecipeRun:
             )
         require_writable(self.out)
 
-    def run(self, began: Callable[[int, str, bool], None] = lambda *_: None) -> dict:
-        """Runs what isn't done yet, and returns what all steps have found: {"1-prune": {...}, ...}.
+    def run(self, command: str, began: Callable[[int, str, bool], None] = lambda *_: None) -> dict:
+        """Runs what isn't done yet, writes results.json and returns what is in it.
 
         Args:
+            command: how it was started, for the records
             began: is told a step's number and name, and whether it is skipped
 
         Raises:
@@ -99,7 +100,11 @@ class RecipeRun:
             if step.gives:
                 here = str(out)
         self._remove_stale(found)
-        return found
+        measured = any(isinstance(step, (Bench, Evaluate)) for _, step in self.recipe.steps)
+        place = Place(original, here, self.out, self.out, self.text, self.report)
+        results = collect(self.recipe, command, found, place.artifact, baseline(place) if measured else None)
+        write_json(self.out / RESULTS, results)
+        return results
 
     def _text_of(self, step: Step) -> str:
         """A hash of the text that a step reads, so that another text makes it run again."""

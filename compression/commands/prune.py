@@ -40,8 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--text",
         type=Path,
         metavar="PATH",
-        help="a text file, or a folder of .txt, to decide by (default: a text of "
-        "the project's own); of vocabulary, the corpus whose tokens stay",
+        help="a text file, or a folder of .txt, to decide by (default: a text of the project's own); of vocabulary, "
+        "the corpus whose tokens stay (default: the rarest tokens go, by the sparsity)",
     )
     parser.add_argument(
         "--by-influence", action="store_true", help="depth: by the blocks' influence (ShortGPT), without a search"

@@ -27,7 +27,7 @@ def likely_tokens(logits: Tensor, k: int, temperature: float = 1.0) -> LikelyTok
 
 
 def prediction_divergence(
-    student_logits: Tensor, teacher: LikelyTokens, temperature: float = 1.0, reverse: bool = False
+    student: Tensor, teacher: LikelyTokens, temperature: float = 1.0, reverse: bool = False
 ) -> Tensor:
     """T² · KL(p ‖ q) of the teacher's p and the student's q, as a mean over positions (Hinton et al. 2015).
 
@@ -35,11 +35,10 @@ def prediction_divergence(
     itself; with fewer it can only be smaller, and still vanishes when the student agrees.
 
     Args:
-        student_logits: [positions, vocabulary]
-        teacher: at the same temperature
+        student: log-probabilities, at the same temperature as the teacher's, [positions, vocabulary]
         reverse: KL(q ‖ p), which punishes a student for saying what the teacher would not (Gu et al. 2024)
     """
-    q = (student_logits.float() / temperature).log_softmax(dim=-1).gather(-1, teacher.ids)  # [positions, k]
+    q = student.gather(-1, teacher.ids)  # [positions, k]
     p = teacher.log_probabilities.float()
     p, q = (torch.cat([kept, _rest(kept)], dim=-1) for kept in (p, q))  # [positions, k + 1]
     if reverse:

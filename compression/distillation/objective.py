@@ -100,21 +100,26 @@ class TextDistillation:
         else:
             hidden, inside = self._inside.compare(ids, self._encode)
         logits = self._logits(hidden)  # [batch · length, vocabulary]
-        total = inside
+        total, temperature = inside, matching.temperature
+        # Of a whole vocabulary these take as long as several layers: once for both losses, where it can be.
+        log_probabilities = logits.log_softmax(dim=-1) if matching.text or temperature == 1 else None
         if matching.predictions:
             likely = self._predictions.of(list(examples))
-            total = total + matching.predictions * prediction_divergence(
-                logits, likely, matching.temperature, matching.reverse
-            )
+            student = log_probabilities if temperature == 1 else (logits / temperature).log_softmax(dim=-1)
+            divergence = prediction_divergence(student, likely, temperature, matching.reverse)
+            total = total + matching.predictions * divergence
         if matching.text:
-            total = total + matching.text * _next_token_loss(logits, ids)
+            total = total + matching.text * _next_token_loss(log_probabilities, ids)
         return total
 
     def evaluate(self) -> dict[str, float]:
         """Perplexity on dev; the score is its negative"""
-        losses = [_next_token_loss(self._logits(self._encode(ids[None])), ids[None]).item() for ids in self._dev]
+        losses = [self._surprise(ids[None]) for ids in self._dev]
         perplexity = math.exp(sum(losses) / len(losses))
         return {"score": -perplexity, "perplexity": perplexity}
+
+    def _surprise(self, ids: Tensor) -> float:
+        return _next_token_loss(self._logits(self._encode(ids)).log_softmax(dim=-1), ids).item()
 
     def _encode(self, ids: Tensor, **watched: list[Tensor]) -> Tensor:
         return self.tuned.encode(ids, torch.ones_like(ids), **watched)
@@ -125,10 +130,10 @@ class TextDistillation:
         return functional.linear(hidden.flatten(0, 1).to(dtype), weight.to(dtype)).float()
 
 
-def _next_token_loss(logits: Tensor, ids: Tensor) -> Tensor:
-    """logits: [batch · length, vocabulary], ids: [batch, length]"""
-    predicting = logits.unflatten(0, ids.shape)[:, :-1].flatten(0, 1)
-    return functional.cross_entropy(predicting, ids[:, 1:].flatten())
+def _next_token_loss(log_probabilities: Tensor, ids: Tensor) -> Tensor:
+    """log_probabilities: [batch · length, vocabulary], ids: [batch, length]"""
+    of_next = log_probabilities.unflatten(0, ids.shape)[:, :-1].gather(-1, ids[:, 1:, None])
+    return -of_next.mean()
 
 
 class _Inside:

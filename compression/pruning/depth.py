@@ -36,21 +36,6 @@ def keep_layers(model: Model, layers: Sequence[int]) -> Model:
     return derived(model, f"{len(layers)}-layers", config, tensors)
 
 
-def kept_count(layers: int, sparsity: float) -> int:
-    """How many blocks are left of `layers` when a part of them goes.
-
-    Raises:
-        UserError: nothing would go, or nothing be left.
-    """
-    kept = layers - round(sparsity * layers)
-    if not 0 < kept < layers:
-        raise UserError(
-            f"A sparsity of {sparsity} removes {layers - kept} of {layers} layers. Take one that removes at least one "
-            "and leaves at least one."
-        )
-    return kept
-
-
 @torch.no_grad()
 def block_influence(decoder: Decoder, ids: Tensor) -> list[float]:
     """Of each block, 1 - cos(its input, its output), as a mean over tokens (ShortGPT, Men et al. 2024, equation 1).

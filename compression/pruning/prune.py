@@ -11,7 +11,8 @@ from torch import Tensor
 from compression.calibration import calibration_ids
 from compression.calibration_text import default_calibration_text
 from compression.pruning import width
-from compression.pruning.depth import block_influence, greedy, keep_layers, kept_count, least_influential
+from compression.pruning.counts import kept_count
+from compression.pruning.depth import block_influence, greedy, keep_layers, least_influential
 from compression.pruning.unstructured import SparseMethod, prune_unstructured, require_pattern_fits, zeros
 from compression.pruning.vocabulary import keep_tokens, used_tokens
 from compression.sizes import parameters
@@ -65,21 +66,27 @@ def prune(model: Model, pruning: Pruning, text: str | None = None, report: Repor
     """The pruned model, and what was decided, for the records.
 
     Args:
-        text: for calibration; of `vocabulary`, the corpus. None: the text that comes with the project
+        text: for calibration, None: the one that comes with the project; of `vocabulary`, the corpus whose tokens
+            stay, None: by the sparsity, the tokens that were merged last, which are the rarest, go
 
     Raises:
         UserError: a text that is too short, a model that has nothing to take out.
     """
-    text = default_calibration_text() if text is None else text
     if pruning.method == "vocabulary":
-        pruned, found = _prune_vocabulary(model, text)
-    elif pruning.method in SPARSE:
+        pruned, found = _prune_vocabulary(model, pruning, text)
+        return _with_facts(model, pruning, pruned, found)
+    text = default_calibration_text() if text is None else text
+    if pruning.method in SPARSE:
         pruned, found = _prune_weights(model, pruning, text, report)
     elif pruning.method == "depth":
         layers = pruning.layers or _search_depth(model, pruning, text, report)
         pruned, found = keep_layers(model, layers), {"layers_kept": list(layers)}
     else:
         pruned, found = _prune_width(model, pruning, text)
+    return _with_facts(model, pruning, pruned, found)
+
+
+def _with_facts(model: Model, pruning: Pruning, pruned: Model, found: dict) -> tuple[Model, dict]:
     counts = {"parameters": parameters(pruned.config), "parameters_before": parameters(model.config)}
     return pruned, {"base": model.name, **asdict(pruning), **found, **counts}
 
@@ -112,11 +119,14 @@ def _calibration(model: Model, text: str) -> Tensor:
     return calibration_ids(load_tokenizer(model), text, model.config)
 
 
-def _prune_vocabulary(model: Model, text: str) -> tuple[Model, dict]:
+def _prune_vocabulary(model: Model, pruning: Pruning, text: str | None) -> tuple[Model, dict]:
     with tempfile.TemporaryDirectory() as folder:
         model.write_tokenizer(Path(folder))
         path = Path(folder) / "tokenizer.json"
-        used = used_tokens(Tokenizer.from_file(path), text)
+        if text is None:
+            used = set(range(round(model.config.vocabulary_size * (1 - pruning.sparsity))))
+        else:
+            used = used_tokens(Tokenizer.from_file(path), text)
         pruned, kept = keep_tokens(model, used, read_json(path))
     return pruned, {"tokens_used": len(used), "tokens_kept": len(kept)}
 
@@ -144,7 +154,7 @@ def _search_depth(model: Model, pruning: Pruning, text: str, report: Report) -> 
     ids = _calibration(model, text)
     decoder = load_decoder(model.weights).to(training_dtype())
     if pruning.by_influence:
-        return least_influential(block_influence(decoder, ids), count)
+        return least_influential(block_influence(decoder, ids[:_DEPTH_SEQUENCES]), count)
     return greedy(decoder, ids[:_DEPTH_SEQUENCES], count, _counted(report, model.config.layers - count))
 
 

@@ -12,6 +12,9 @@ from compression.distillation.objective import Matching, layer_map
 from compression.distillation.students import every_nth_layer, fresh_student
 from compression.distillation.windows import cut_windows
 from compression.pruning.depth import keep_layers
+from compression.pruning.vocabulary import keep_tokens
+from gpt_tasks.backbone.checkpoint import write_checkpoint
+from gpt_tasks.backbone.json_files import read_json
 from gpt_tasks.backbone.torch_engine import load_decoder
 from gpt_tasks.backbone.weights import open_model
 from gpt_tasks.errors import UserError
@@ -59,8 +62,6 @@ def test_a_student_comes_closer_and_loads_in_transformers(tiny_folder, tmp_path,
 def test_the_adapter_alone_on_the_student_is_the_trained_student(teacher, tmp_path):
     student = keep_layers(teacher, [0, 2])
     distil(teacher, student, TEXT, tmp_path / "out", small(method="lora", rank=4), OPTIONS)
-    from gpt_tasks.backbone.checkpoint import write_checkpoint
-
     (tmp_path / "student").mkdir()
     write_checkpoint(student, tmp_path / "student")
     base = AutoModelForCausalLM.from_pretrained(tmp_path / "student")
@@ -120,9 +121,6 @@ def test_every_nth_layer_ends_with_the_last(teacher):
 
 class TestRefused:
     def test_another_vocabulary(self, teacher, tiny_folder, tmp_path):
-        from compression.pruning.vocabulary import keep_tokens
-        from gpt_tasks.backbone.json_files import read_json
-
         student, _ = keep_tokens(teacher, {1, 2}, read_json(tiny_folder("llama")[0] / "tokenizer.json"))
         with pytest.raises(UserError, match="another vocabulary"):
             distil(teacher, student, TEXT, tmp_path / "out", small(), OPTIONS)
