@@ -1,7 +1,8 @@
 """What the writing tabs share: Write and Stop buttons, examples to click."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import Event
+from types import MappingProxyType
 
 import gradio as gr
 
@@ -32,7 +33,12 @@ class RunButtons:
     order, those of two might not (which is why Gradio's `cancels` isn't used).
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, concurrency: Mapping[str, object] = MappingProxyType(CONCURRENCY)) -> None:
+        """
+        Args:
+            concurrency: how many runs at once, and with which others together
+        """
+        self._concurrency = concurrency
         with gr.Row():
             self.start = gr.Button(label(text), variant="primary", elem_classes="start", scale=3, min_width=120)
             self.stop = gr.Button(label("stop"), elem_classes="stop", interactive=False, scale=1, min_width=80)
@@ -71,7 +77,7 @@ class RunButtons:
 
         for trigger in triggers:
             both = [*outputs, self.start, self.stop]
-            trigger(run, list(inputs), both, show_progress="hidden", api_visibility="private", **CONCURRENCY)
+            trigger(run, list(inputs), both, show_progress="hidden", api_visibility="private", **self._concurrency)
         self.stop.click(self._ask_to_stop, **QUIETLY)
 
     def instead(self, trigger: Callable, function: Callable, inputs: Sequence, outputs: Sequence) -> None:

@@ -15,6 +15,8 @@ from gpt_tasks.tasks.extraction.extractors import Extractors
 from gpt_tasks.ui import (
     analyse_tab,
     classify_tab,
+    compare_tab,
+    compress_tab,
     dialogue_tab,
     extract_tab,
     open_ended_tab,
@@ -72,6 +74,10 @@ def build_page(background: BackboneInBackground, off: Mapping[str, UserError] = 
                     analyse_tab.build(background, classifiers, extractors, analyse)
             with gr.Tab(label("tab_teach"), id=teach_tab.NAME):
                 teach_tab.build(background)
+            with gr.Tab(label("tab_compress"), id=compress_tab.NAME) as compress:
+                compress_tab.build(background, compress)
+            with gr.Tab(label("tab_compare"), id=compare_tab.NAME) as compare:
+                compare_tab.build(background, compare)
 
         def forget(request: gr.Request) -> None:
             """The visitor has closed the page: their caches go."""

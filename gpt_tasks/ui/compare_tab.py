@@ -1,0 +1,125 @@
+"""Tab: two to four variants of the model answer the same prompt, side by side."""
+
+from collections.abc import Iterator, Sequence
+from html import escape
+from time import monotonic
+
+import gradio as gr
+
+from compression.comparison import FEWEST, MOST, Answer, Variant, answer, by_key, variants
+from compression.job import Limits, follow, job_folder
+from compression.recipe import read_recipe
+from gpt_tasks.backbone.backbone import BackboneInBackground
+from gpt_tasks.errors import UserError
+from gpt_tasks.ui.compress_tab import ONE_AT_A_TIME, running
+from gpt_tasks.ui.controls import QUIETLY, Run, RunButtons
+from gpt_tasks.ui.streaming import chips, error_line
+from gpt_tasks.ui.texts import label, say
+
+NAME = "compare"
+_PROMPT = "Give me three reasons to learn to cook."
+_LONGEST = 256
+_MOST_CHARACTERS = 4000
+_SECONDS_BETWEEN_UPDATES = 0.1
+
+
+def build(background: BackboneInBackground, tab: gr.Tab) -> None:
+    chosen = gr.Dropdown(
+        [], multiselect=True, max_choices=MOST, label=label("variants_label"), info=label("variants_info"),
+        elem_id="variants",
+    )  # fmt: skip
+    with gr.Row(equal_height=False):
+        prompt = gr.Textbox(_PROMPT, lines=2, label=label("compare_prompt_label"), scale=3, elem_id="compare-prompt")
+        with gr.Column(scale=2):
+            tokens = gr.Slider(8, _LONGEST, 64, step=8, label=label("length_label"))
+            as_chat = gr.Checkbox(True, label=label("as_chat_label"))
+    buttons = RunButtons("compare", ONE_AT_A_TIME)
+    figures = gr.HTML(elem_id="compare-figures", elem_classes="figures-box")
+    answers = gr.HTML(elem_id="answers")
+
+    def offer(request: gr.Request, before: list[str] | None) -> object:
+        """The variants that there are by now; what was chosen stays."""
+        if background.backbone is None:
+            return gr.skip()
+        there = variants(background.backbone.artifact)
+        keys = [variant.key for variant in there]
+        choices = [(variant.key if variant.folder else say(request, "not_built", name=variant.key), variant.key)
+                   for variant in there]  # fmt: skip
+        kept = [key for key in before or [] if key in keys] or keys[:FEWEST]
+        return gr.update(choices=choices, value=kept)
+
+    def compare(request: gr.Request, run: Run, keys: list[str], prompt: str, tokens: int, as_chat: bool) -> Iterator:
+        try:
+            there = variants(background.get().artifact)
+            picked = by_key(keys or [], there)
+            if not FEWEST <= len(picked) <= MOST:
+                raise UserError(f"Choose {FEWEST} to {MOST} variants.", key="choose_variants", few=FEWEST, many=MOST)
+            if not (prompt or "").strip():
+                raise UserError("The prompt is empty.", key="empty_text")
+            for variant in picked:
+                if variant.folder is None:
+                    recipe = read_recipe(variant.recipe)
+                    limits = Limits.from_environment()
+                    for state in follow(recipe.name, job_folder(recipe), limits, run.stop_asked.is_set):
+                        yield running(state, request), gr.skip()
+            if not run.stop_asked.is_set():
+                picked = by_key(keys, variants(background.get().artifact))
+                yield from _answers(picked, prompt[:_MOST_CHARACTERS], int(tokens), as_chat, run, request)
+        except UserError as error:
+            yield error_line(error, request), gr.skip()
+            return
+        if run.stop_asked.is_set():
+            yield chips([say(request, "ended_stopped")]), gr.skip()
+
+    tab.select(offer, chosen, chosen, **QUIETLY)
+    buttons.connect(
+        [buttons.start.click, prompt.submit], compare, [chosen, prompt, tokens, as_chat], [figures, answers]
+    )
+
+
+def _answers(
+    picked: Sequence[Variant], prompt: str, tokens: int, as_chat: bool, run: Run, request: gr.Request
+) -> Iterator[tuple[str, str]]:
+    """One after the other, each with the whole machine: side by side they would slow each other."""
+    done: list[Answer] = []
+    for variant in picked:
+        shown = 0.0
+        for found in answer(variant, prompt, tokens, as_chat):
+            if run.stop_asked.is_set():
+                return
+            if monotonic() - shown > _SECONDS_BETWEEN_UPDATES:
+                shown = monotonic()
+                yield "", _cards([*done, found], request)
+        done.append(found)
+        yield "", _cards(done, request)
+
+
+def _cards(found: Sequence[Answer], request: gr.Request) -> str:
+    return f'<div class="cards answers">{"".join(_card(one, found[0], request) for one in found)}</div>'
+
+
+def _card(one: Answer, first: Answer, request: gr.Request) -> str:
+    different = None if one is first else one.first_difference(first)
+    if different is None:
+        text = escape("".join(one.pieces))
+    else:
+        before, at, after = one.pieces[:different], one.pieces[different], one.pieces[different + 1 :]
+        title = escape(say(request, "first_difference", token=different + 1))
+        mark = f'<mark class="difference" title="{title}">{escape(at)}</mark>'
+        text = f"{escape(''.join(before))}{mark}{escape(''.join(after))}"
+    facts = one.variant.facts()
+    said = [
+        say(request, "figure_first", milliseconds=round(one.time_to_first_token_ms)),
+        say(request, "figure_speed", speed=round(one.tokens_per_second)),
+        say(request, "figure_size", megabytes=round(one.size_mb)),
+        say(request, "figure_memory", megabytes=round(one.memory_mb)),
+    ]
+    if facts.get("ratio") is not None:
+        said.append(say(request, "figure_ratio", ratio=f"{facts['ratio']:.2f}"))
+    for task, score in facts.get("tasks", {}).items():
+        said.append(say(request, "figure_task", task=task, score=f"{100 * score:.1f}"))
+    if one is not first:
+        key = "same_so_far" if different is None else "differs_at"
+        said.append(say(request, key, token=(different or 0) + 1))
+    name = f'<div class="card-trigger">{escape(one.variant.key)}</div>'
+    return f'<div class="card">{name}<p class="answer">{text}</p>{chips(said)}</div>'
