@@ -28,6 +28,7 @@ _PROJECT = Path(__file__).resolve().parents[1]
 _STEP = re.compile(r"step (\d+) of (\d+): (\S+)")
 _LOOK_SECONDS = 0.3
 _SIZE_EVERY = 10  # looks
+_OWN_TOKENS = 4096  # scored: enough to see what a step costs, while somebody waits
 _OWN_KEPT = 3  # folders of recipes that visitors put together
 
 
@@ -82,7 +83,7 @@ def own_recipe(model: str, prune: dict | None, precisions: list[str]) -> dict:
         prune: the options of a prune step
     """
     steps: list = [{"prune": prune}] if prune else []
-    steps += [{"export": {"precision": precisions}}, "bench", "evaluate"]
+    steps += [{"export": {"precision": precisions}}, {"bench": {"rounds": 1}}, {"evaluate": {"tokens": _OWN_TOKENS}}]
     digest = sha256(json.dumps([model, steps], sort_keys=True).encode()).hexdigest()[:8]
     return {"name": f"own-{digest}", "model": model, "steps": steps}
 

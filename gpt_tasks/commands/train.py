@@ -11,11 +11,15 @@ backbone stays as it is (--method head), and a small network reads its hidden st
 import argparse
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from gpt_tasks.backbone.weights import DEFAULT, open_model
+from gpt_tasks.commands.classification_options import make_classifier
 from gpt_tasks.errors import UserError
+from gpt_tasks.progress import silent
 from gpt_tasks.progress_output import make_reporter
+from gpt_tasks.tasks.classification import TextClassifier
 from gpt_tasks.tasks.extraction.extraction_task import SCHEMAS
 from gpt_tasks.training.options import MATRICES, TrainingOptions
 
@@ -44,6 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--label-smoothing", type=float, default=0.0)
     parser.add_argument("--balanced", action="store_true", help="every label counts the same, however many examples")
+    parser.add_argument(
+        "--teacher", metavar="TASK", help="as in classify: a task on a larger model whose answers are learned too"
+    )
+    parser.add_argument("--teacher-model", metavar="ARTIFACT", help="the teacher's (default: the default model)")
+    parser.add_argument("--teacher-weight", type=float, default=0.5, help="the rest is the labels' (default: 0.5)")
+    parser.add_argument("--teacher-temperature", type=float, default=2.0, help="(default: 2)")
     parser.add_argument("--epochs", type=float, default=3)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--tokens-per-batch", type=int, default=1024, help="padding counted (default: %(default)s)")
@@ -70,6 +80,12 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(f"--rank must be at least 1, got {arguments.rank}.")
     if not 0 <= arguments.label_smoothing < 1:
         raise UserError(f"--label-smoothing must be at least 0 and less than 1, got {arguments.label_smoothing}.")
+    if not 0 < arguments.teacher_weight <= 1:
+        raise UserError(f"--teacher-weight must be more than 0 and at most 1, got {arguments.teacher_weight}.")
+    if arguments.teacher_temperature <= 0:
+        raise UserError(f"--teacher-temperature must be more than 0, got {arguments.teacher_temperature}.")
+    if arguments.teacher and arguments.task in SCHEMAS:
+        raise UserError("--teacher is for classification. Leave it out.")
     if arguments.method == "prefix" and arguments.attention == "full":
         raise UserError("A prefix works with causal attention only. Leave --attention full out.")
     try:
@@ -104,10 +120,24 @@ def _train_classification(arguments: argparse.Namespace, options: TrainingOption
         matrices=tuple(arguments.matrices or MATRICES),
         label_smoothing=arguments.label_smoothing,
         balanced=arguments.balanced,
+        teacher=arguments.teacher,
+        teacher_weight=arguments.teacher_weight,
+        teacher_temperature=arguments.teacher_temperature,
         licence=arguments.licence,
     )
-    figures = _train(train_task, training, arguments, options)
+    if arguments.teacher is None:
+        figures = _train(train_task, training, arguments, options)
+    else:
+        figures = _train(partial(train_task, teacher=_teacher(arguments)), training, arguments, options)
     sys.stdout.write(f"{arguments.out}: accuracy on dev {100 * figures['accuracy']:.2f} %\n")
+
+
+def _teacher(arguments: argparse.Namespace) -> TextClassifier:
+    asked = argparse.Namespace(task=arguments.teacher, model=arguments.teacher_model, precision=None)
+    teacher = make_classifier(asked, silent)
+    if not isinstance(teacher, TextClassifier):
+        raise UserError("--teacher must be a trained task, not one that was taught on frozen features.")
+    return teacher
 
 
 def _train_extraction(arguments: argparse.Namespace, options: TrainingOptions) -> None:

@@ -38,6 +38,11 @@ def model_card(
         command.append("--balanced")
     if training.label_smoothing:
         command.append(f"--label-smoothing {training.label_smoothing}")
+    if training.teacher is not None:
+        command.append(
+            f"--teacher {training.teacher} --teacher-weight {training.teacher_weight} "
+            f"--teacher-temperature {training.teacher_temperature}"
+        )
     shell = " \\\n    ".join(command)
     return f"""# {training.task}
 

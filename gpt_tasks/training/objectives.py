@@ -1,6 +1,7 @@
 """What a training makes better: the interface that the trainer knows, one class a kind of task."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -61,6 +62,23 @@ class Classifier(nn.Module):
         return functional.linear(features, self.head.weight, self.head.bias).float()
 
 
+@dataclass(frozen=True)
+class TaskTeacher:
+    """What another classifier makes of the training texts."""
+
+    logits: Tensor
+    """[examples, labels]"""
+    weight: float
+    """of the teacher's answer in the loss; what is left is the label's"""
+    temperature: float
+
+    def loss(self, logits: Tensor, examples: Sequence[int]) -> Tensor:
+        """T² · KL(softmax(teacher / T) ‖ softmax(student / T)) (Hinton et al. 2015); logits: [batch, labels]"""
+        theirs = (self.logits[list(examples)] / self.temperature).log_softmax(dim=-1)
+        ours = (logits / self.temperature).log_softmax(dim=-1)
+        return self.temperature**2 * functional.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+
+
 class Classification:
     """Cross-entropy of a text's label.
 
@@ -69,6 +87,7 @@ class Classification:
         label_smoothing: the part of the probability that is spread over all labels
         balanced: every label counts the same, however many examples it has: log p(label) in train is added to the
             logits while training, so that they needn't learn it (logit adjustment, Menon et al. 2021)
+        teacher: a larger model's answers, which the student learns too
     """
 
     figure = "accuracy (%)"
@@ -81,8 +100,10 @@ class Classification:
         dev: Sequence[tuple[Sequence[int], int]],
         label_smoothing: float = 0.0,
         balanced: bool = False,
+        teacher: TaskTeacher | None = None,
     ) -> None:
         self.model = model
+        self._teacher = teacher
         self._train, self._dev = train, dev
         self._smoothing = label_smoothing
         self.lengths = [len(ids) for ids, _ in train]
@@ -93,7 +114,11 @@ class Classification:
         rows = [self._train[index] for index in examples]
         logits = self.model(*pad([ids for ids, _ in rows]))  # [batch, labels]
         labels = torch.tensor([label for _, label in rows])
-        return functional.cross_entropy(logits + self._offsets, labels, label_smoothing=self._smoothing)
+        loss = functional.cross_entropy(logits + self._offsets, labels, label_smoothing=self._smoothing)
+        if self._teacher is None:
+            return loss
+        weight = self._teacher.weight
+        return (1 - weight) * loss + weight * self._teacher.loss(logits, examples)
 
     def evaluate(self) -> dict[str, float]:
         """accuracy and mean loss on dev; the score is the accuracy"""

@@ -14,8 +14,9 @@ from gpt_tasks.backbone.torch_engine import load_decoder
 from gpt_tasks.backbone.weights import Model, fingerprint
 from gpt_tasks.errors import UserError
 from gpt_tasks.home import require_writable
-from gpt_tasks.progress import Report, silent
+from gpt_tasks.progress import Progress, Report, silent
 from gpt_tasks.tasks.calibration import fit_temperature
+from gpt_tasks.tasks.classification import TextClassifier
 from gpt_tasks.tasks.heads import LinearHead
 from gpt_tasks.tasks.out_of_scope import OutOfScopeRule, fit_out_of_scope
 from gpt_tasks.tasks.text_files import LabelledText, read_text_file
@@ -26,7 +27,7 @@ from gpt_tasks.training.arithmetic import training_dtype
 from gpt_tasks.training.batches import length_batches, pad
 from gpt_tasks.training.methods import Lora, make_tuned
 from gpt_tasks.training.model_card import model_card
-from gpt_tasks.training.objectives import Classification, Classifier
+from gpt_tasks.training.objectives import Classification, Classifier, TaskTeacher
 from gpt_tasks.training.options import MATRICES, TrainingOptions
 from gpt_tasks.training.pooling import PoolingName
 from gpt_tasks.training.task_run import chosen_modules, data_fingerprint, load_tokenizer, run_training, write_trained
@@ -34,6 +35,7 @@ from gpt_tasks.training.task_run import chosen_modules, data_fingerprint, load_t
 PARAMETERS_FILE = "parameters.safetensors"
 """What a method trained that the encoding graph doesn't serve (full, soft_prompt, prefix)."""
 _FEATURE_TOKENS = 4096
+_CHUNK = 256  # texts that the teacher reads before it is told how far it is
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,11 @@ class TaskTraining:
     label_smoothing: float = 0.0
     balanced: bool = False
     """see `Classification`"""
+    teacher: str | None = None
+    """a task on a larger model whose answers are learned too (task distillation)"""
+    teacher_weight: float = 0.5
+    teacher_temperature: float = 2.0
+    """see `TaskTeacher`"""
     licence: str = "not stated"
     """of the data"""
 
@@ -71,6 +78,7 @@ def train_task(
     training: TaskTraining,
     options: TrainingOptions,
     *,
+    teacher: TextClassifier | None = None,
     resume: bool = False,
     report: Report = silent,
 ) -> dict[str, float]:
@@ -78,15 +86,19 @@ def train_task(
 
     While it runs, the log and the checkpoint are in `<out>.training`; `out` appears when all is done.
 
+    Args:
+        teacher: of `training.teacher`
+
     Returns:
         the figures on dev
 
     Raises:
         UserError: data that can't be read or has fewer than two labels, a folder that can't be written, options
-            that don't fit the checkpoint.
+            that don't fit the checkpoint, a teacher that hasn't got the data's labels.
     """
     require_writable(out)
     found = _read_data(data)
+    taught = None if teacher is None else _ask(teacher, found, training, report)
     torch.manual_seed(options.seed)
     reader = WindowReader(
         load_tokenizer(model), model.hugging_face_config.get("bos_token_id"), window_size(model.config)
@@ -94,7 +106,7 @@ def train_task(
     classifier, modules = build_classifier(model, training, len(found.labels))
     numbers = {label: index for index, label in enumerate(found.labels)}
     train, dev = ([(reader.first(row.text), numbers[row.label]) for row in rows] for rows in (found.train, found.dev))
-    objective = Classification(classifier, train, dev, training.label_smoothing, training.balanced)
+    objective = Classification(classifier, train, dev, training.label_smoothing, training.balanced, taught)
     figures = run_training(objective, training, options, data_fingerprint(data), out, resume=resume, report=report)
 
     def write(folder: Path) -> str:
@@ -103,6 +115,20 @@ def train_task(
 
     write_trained(out, write)
     return figures
+
+
+def _ask(teacher: TextClassifier, data: _Data, training: TaskTraining, report: Report) -> TaskTeacher:
+    missing = [label for label in data.labels if label not in teacher.task.labels]
+    if missing:
+        raise UserError(f"The teacher {training.teacher} hasn't got the label {missing[0]!r} of the data.")
+    columns = [teacher.task.labels.index(label) for label in data.labels]
+    logits = []
+    for begin in range(0, len(data.train), _CHUNK):
+        logits += [
+            scored.logits[columns] for scored in teacher.score([row.text for row in data.train[begin:][:_CHUNK]])
+        ]
+        report(Progress("teaching", len(logits), len(data.train), "texts"))
+    return TaskTeacher(torch.tensor(np.array(logits)), training.teacher_weight, training.teacher_temperature)
 
 
 def _read_data(data: Path) -> _Data:

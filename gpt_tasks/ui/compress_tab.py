@@ -22,6 +22,7 @@ from gpt_tasks.ui.texts import has_text, label, say
 NAME = "compress"
 ONE_AT_A_TIME = {"concurrency_id": "compression", "concurrency_limit": 1}
 _OWN = "own"
+_FIRST = "int8-fast"
 _PRUNINGS = ["none", "depth", "attention", "feed-forward", "vocabulary"]
 _OWN_PRECISIONS = ["fp32", "int8_blocks", "int8", "int4"]
 _MOST_SPARSITY = 0.75
@@ -30,18 +31,10 @@ _MOST_SPARSITY = 0.75
 def build(background: BackboneInBackground, tab: gr.Tab) -> None:
     with gr.Row(equal_height=False):
         with gr.Column(scale=2):
-            recipe = gr.Radio(
-                [*((name, name) for name in recipe_names()), (label("own_steps"), _OWN)],
-                value=recipe_names()[0],
-                label=label("recipe_label"),
-                elem_id="recipe",
-            )
+            recipe = gr.Radio(_named_recipes(None), value=_FIRST, label=label("recipe_label"), elem_id="recipe")
             with gr.Group(visible=False) as own:
                 pruning = gr.Dropdown(
-                    [(label(f"pruning_{name.replace('-', '_')}"), name) for name in _PRUNINGS],
-                    value="none",
-                    label=label("pruning_label"),
-                    elem_id="pruning",
+                    _named_prunings(None), value="none", label=label("pruning_label"), elem_id="pruning"
                 )
                 sparsity = gr.Slider(
                     0.05, _MOST_SPARSITY, 0.3, step=0.05, label=label("sparsity_label"), info=label("sparsity_info")
@@ -65,6 +58,11 @@ def build(background: BackboneInBackground, tab: gr.Tab) -> None:
         except UserError as error:
             return own_visible, error_line(error, request)
 
+    def opened(request: gr.Request, *chosen) -> tuple:
+        # The browser translates labels, but not the names of choices; see `topic_writing_tab`.
+        names = gr.update(choices=_named_recipes(request)), gr.update(choices=_named_prunings(request))
+        return *names, *show_plan(request, *chosen)
+
     def compress(request: gr.Request, run: Run, *chosen) -> Iterator[tuple]:
         nothing = gr.skip(), gr.skip()
         state = JobState()
@@ -87,8 +85,16 @@ def build(background: BackboneInBackground, tab: gr.Tab) -> None:
 
     for choice in choices:
         choice.change(show_plan, choices, [own, planned], **QUIETLY)
-    tab.select(show_plan, choices, [own, planned], **QUIETLY)
+    tab.select(opened, choices, [recipe, pruning, own, planned], **QUIETLY)
     buttons.connect([buttons.start.click], compress, choices, [figures, report, download])
+
+
+def _named_recipes(request: gr.Request | None) -> list[tuple[str, str]]:
+    return [*((name, name) for name in recipe_names()), (say(request, "own_steps"), _OWN)]
+
+
+def _named_prunings(request: gr.Request | None) -> list[tuple[str, str]]:
+    return [(say(request, f"pruning_{name.replace('-', '_')}"), name) for name in _PRUNINGS]
 
 
 def _chosen(recipe: str, *own) -> Recipe:

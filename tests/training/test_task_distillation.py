@@ -1,0 +1,73 @@
+"""A task's answers on a larger model are what a smaller one learns."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from compression.pruning.depth import keep_layers
+from gpt_tasks.backbone.encoder_engine import EncoderEngine
+from gpt_tasks.backbone.weights import open_model
+from gpt_tasks.errors import UserError
+from gpt_tasks.tasks.classification import TextClassifier
+from gpt_tasks.tasks.trained_task import load_task
+from gpt_tasks.tasks.windows import WindowReader
+from gpt_tasks.training.objectives import TaskTeacher
+from gpt_tasks.training.options import TrainingOptions
+from gpt_tasks.training.text_classification import TaskTraining, train_task
+
+OPTIONS = TrainingOptions(epochs=4, learning_rate=1e-2, tokens_per_batch=256)
+
+
+def write_data(folder, labels=("good", "bad")):
+    folder.mkdir()
+    for split in ("train", "dev"):
+        rows = [{"text": f"{word} {number}", "label": label} for number in range(12)
+                for word, label in zip(("hello the", "hell hell"), labels, strict=True)]  # fmt: skip
+        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return folder
+
+
+@pytest.fixture
+def teacher(tiny_folder, tiny_artifact, tmp_path):
+    data = write_data(tmp_path / "data")
+    train_task(open_model(str(tiny_folder("llama")[0])), data, tmp_path / "large", TaskTraining("large"), OPTIONS)
+    artifact, _ = tiny_artifact("llama")
+    reader = WindowReader.of(artifact, artifact.load_tokenizer())
+    return TextClassifier(EncoderEngine(artifact, "fp32"), reader, load_task(tmp_path / "large", artifact))
+
+
+def test_loss_is_the_kl_divergence_of_the_softened_answers():
+    theirs, ours = torch.tensor([[2.0, 0.0], [0.0, 1.0], [5.0, 5.0]]), torch.tensor([[0.0, 1.0], [3.0, 0.0]])
+    p, q = (theirs[[0, 2]] / 3).softmax(-1), (ours / 3).softmax(-1)
+    expected = 9 * (p * (p / q).log()).sum(-1).mean()
+    assert TaskTeacher(theirs, 0.5, 3.0).loss(ours, [0, 2]).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_student_comes_to_answer_as_its_teacher(teacher, tiny_folder, tmp_path):
+    student = keep_layers(open_model(str(tiny_folder("llama")[0])), [0, 2])
+    training = TaskTraining("small", teacher="large", teacher_weight=1.0, teacher_temperature=1.0)
+    figures = train_task(student, tmp_path / "data", tmp_path / "small", training, OPTIONS, teacher=teacher)
+    asked = [json.loads(line)["text"] for line in (tmp_path / "data" / "dev.jsonl").read_text().splitlines()]
+    answers = np.array([scored.logits for scored in teacher.score(asked)]).argmax(axis=1)
+    truth = np.array([teacher.task.labels.index(label) for label in ("good", "bad") * 12])
+    assert figures["accuracy"] >= (answers == truth).mean() - 0.05
+    log = [json.loads(line) for line in (tmp_path / "small" / "log.jsonl").read_text().splitlines()]
+    losses = [entry["loss"] for entry in log if "loss" in entry]
+    assert losses[-1] < functional.cross_entropy(torch.zeros(1, 2), torch.tensor([0])).item()
+    assert "--teacher large" in (tmp_path / "small" / "README.md").read_text()
+
+
+def test_a_teacher_with_other_labels_is_refused(teacher, tiny_folder, tmp_path):
+    data = write_data(tmp_path / "other", labels=("warm", "cold"))
+    with pytest.raises(UserError, match="hasn't got the label"):
+        train_task(
+            open_model(str(tiny_folder("llama")[0])),
+            data,
+            tmp_path / "out",
+            TaskTraining("small", teacher="large"),
+            OPTIONS,
+            teacher=teacher,
+        )

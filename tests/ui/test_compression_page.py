@@ -1,0 +1,76 @@
+"""The tabs Compress and Compare, on the real page."""
+
+import re
+import zipfile
+
+from playwright.sync_api import expect
+
+from tests.ui.actions import open_tab, write
+
+_LONG = 300_000  # milliseconds: the whole default model is exported and measured
+
+
+def test_own_steps_are_run_and_reported(server, open_page, tmp_path):
+    page = open_page(server)
+    open_tab(page, "Compress")
+    plan = page.locator("#plan")
+    expect(plan).to_contain_text("1-export")
+    page.get_by_label("half-depth-distilled-int8").check()
+    expect(plan).to_contain_text("2-recover")
+    expect(plan).to_contain_text("81.4")
+    page.get_by_label("own steps").check()
+    page.locator("#pruning input").click()
+    page.get_by_role("option", name="layers").click()
+    expect(plan).to_contain_text("1-prune")
+    write(page)
+    expect(page.locator("#compress-figures")).to_contain_text(re.compile(r"step \d of \d"), timeout=60_000)
+    frame = page.frame_locator("iframe.report")
+    expect(frame.locator("h1")).to_contain_text("own-", timeout=_LONG)
+    expect(frame.locator("table").first).to_contain_text("int8_blocks")
+    with page.expect_download() as download:
+        page.locator("#download-model").click()
+    download.value.save_as(tmp_path / "model.zip")
+    names = zipfile.ZipFile(tmp_path / "model.zip").namelist()
+    assert "report.json" in names and "onnx/model_quantized.onnx_data" in names
+
+
+def test_a_job_can_be_stopped(server, open_page):
+    page = open_page(server)
+    open_tab(page, "Compress")
+    page.get_by_label("int4", exact=True).check()
+    write(page)
+    expect(page.locator("#compress-figures")).to_contain_text("step 1", timeout=60_000)
+    page.locator("button.stop:visible").click()
+    expect(page.locator("#compress-figures")).to_contain_text("what was done is kept", timeout=60_000)
+    expect(page.locator("button.start:visible")).to_be_enabled()
+
+
+def test_a_choice_without_a_precision_is_refused(server, open_page):
+    page = open_page(server)
+    open_tab(page, "Compress")
+    page.get_by_label("own steps").check()
+    page.get_by_label("int8_blocks").uncheck()
+    expect(page.locator("#plan")).to_contain_text("at least one precision")
+    write(page)
+    expect(page.locator("#compress-figures")).to_contain_text("at least one precision")
+
+
+def test_variants_answer_side_by_side(server, open_page):
+    page = open_page(server)
+    open_tab(page, "Compare")
+    expect(page.locator("#variants")).to_contain_text("fp32", timeout=60_000)
+    write(page)
+    cards = page.locator("#answers .card")
+    expect(cards).to_have_count(2, timeout=120_000)
+    expect(page.locator("button.start:visible")).to_be_enabled(timeout=120_000)
+    expect(cards.nth(0)).to_contain_text("tokens/s")
+    expect(cards.nth(1)).to_contain_text(re.compile("differs from token|the same text"))
+
+
+def test_one_variant_is_not_compared(server, open_page):
+    page = open_page(server, viewport={"width": 390, "height": 800})
+    open_tab(page, "Compare")
+    expect(page.locator("#variants")).to_contain_text("fp32", timeout=60_000)
+    page.locator("#variants").get_by_role("button", name="Remove").first.click()
+    write(page)
+    expect(page.locator("#compare-figures")).to_contain_text("Choose 2 to 4 variants")
