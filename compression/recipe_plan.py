@@ -51,7 +51,8 @@ def plan(recipe: Recipe, config: DecoderConfig, text: str | None = None) -> Iter
 
 
 def _smaller(config: DecoderConfig, step: Prune | Distill) -> DecoderConfig:
-    """What is left, on the average: which parts go is decided by measurement. A vocabulary keeps its size here."""
+    """What is left, on the average: which parts go is decided by measurement. How much of a vocabulary a text
+    uses isn't known."""
     if isinstance(step, Distill):
         every = int("".join(filter(str.isdigit, step.student)) or 1)
         layers = step.layers or -(-config.layers // every)
@@ -65,6 +66,8 @@ def _smaller(config: DecoderConfig, step: Prune | Distill) -> DecoderConfig:
         kept = max(1, round(config.key_value_heads * (1 - step.sparsity)))
         group = config.query_heads // config.key_value_heads
         return replace(config, key_value_heads=kept, query_heads=group * kept)
+    if step.method == "vocabulary" and step.text is None:
+        return replace(config, vocabulary_size=max(1, round(config.vocabulary_size * (1 - step.sparsity))))
     return config
 
 

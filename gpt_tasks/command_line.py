@@ -1,6 +1,7 @@
 """What the project's command lines share: a table of commands, errors for people, exit codes."""
 
 import argparse
+import errno
 import signal
 import sys
 from collections.abc import Mapping
@@ -49,4 +50,9 @@ def run(program: str, description: str, commands: Mapping[str, Command]) -> NoRe
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        sys.stderr.write(f"error: The disk is full ({error.filename or error.strerror}). Make room, and start again.\n")
+        sys.exit(2)
     sys.exit(0)

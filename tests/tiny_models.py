@@ -16,7 +16,7 @@ from transformers import (
 
 VOCABULARY = 300
 
-_LLAMA = dict(
+LLAMA = dict(
     vocab_size=VOCABULARY,
     hidden_size=64,
     intermediate_size=96,
@@ -41,13 +41,11 @@ _GPT2 = dict(
 )
 
 VARIANTS = {
-    "llama": LlamaConfig(**_LLAMA, tie_word_embeddings=True, rope_theta=100_000.0),
-    "llama_untied": LlamaConfig(**_LLAMA, tie_word_embeddings=False),
-    "llama_biases": LlamaConfig(**_LLAMA, attention_bias=True, mlp_bias=True, tie_word_embeddings=True),
-    "mistral_window": MistralConfig(**_LLAMA, sliding_window=8),
-    "qwen2": Qwen2Config(
-        **{key: value for key, value in _LLAMA.items() if key != "head_dim"}, tie_word_embeddings=True
-    ),
+    "llama": LlamaConfig(**LLAMA, tie_word_embeddings=True, rope_theta=100_000.0),
+    "llama_untied": LlamaConfig(**LLAMA, tie_word_embeddings=False),
+    "llama_biases": LlamaConfig(**LLAMA, attention_bias=True, mlp_bias=True, tie_word_embeddings=True),
+    "mistral_window": MistralConfig(**LLAMA, sliding_window=8),
+    "qwen2": Qwen2Config(**{key: value for key, value in LLAMA.items() if key != "head_dim"}, tie_word_embeddings=True),
     "gpt2": GPT2Config(**_GPT2),
     "gpt2_untied_gelu": GPT2Config(**_GPT2, activation_function="gelu", tie_word_embeddings=False),
 }

@@ -14,11 +14,11 @@ from compression.distillation.teacher import teacher_predictions
 from compression.distillation.windows import cut_windows
 from compression.sizes import parameters
 from gpt_tasks.backbone.architectures import adapter_modules, family_of, is_uniform
-from gpt_tasks.backbone.checkpoint import write_checkpoint
+from gpt_tasks.backbone.checkpoint import checkpoint_megabytes, write_checkpoint
 from gpt_tasks.backbone.torch_engine import load_decoder
 from gpt_tasks.backbone.weights import Model, fingerprint
 from gpt_tasks.errors import UserError
-from gpt_tasks.home import require_writable
+from gpt_tasks.home import require_free_space, require_writable
 from gpt_tasks.progress import Report, silent
 from gpt_tasks.training.adapter_files import write_adapter
 from gpt_tasks.training.arithmetic import training_dtype
@@ -69,6 +69,9 @@ def distil(
     """
     require_writable(out)
     require_teachable(teacher, student, distillation)
+    copies = 5 if distillation.method == "full" else 1  # the run's checkpoint: weights, the best ones, the optimizer's
+    room = (1 + copies) * checkpoint_megabytes(student)
+    require_free_space(next(folder for folder in out.resolve().parents if folder.exists()), room, "train the student")
     torch.manual_seed(options.seed)
     windows = cut_windows(load_tokenizer(teacher), texts, distillation.window, distillation.tokens, options.seed)
     matching = distillation.matching

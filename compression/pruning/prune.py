@@ -17,12 +17,12 @@ from compression.pruning.unstructured import SparseMethod, prune_unstructured, r
 from compression.pruning.vocabulary import keep_tokens, used_tokens
 from compression.sizes import parameters
 from gpt_tasks.backbone.architectures import is_uniform
-from gpt_tasks.backbone.checkpoint import write_checkpoint
+from gpt_tasks.backbone.checkpoint import checkpoint_megabytes, write_checkpoint
 from gpt_tasks.backbone.json_files import read_json, write_json
 from gpt_tasks.backbone.tokenizer import Tokenizer
 from gpt_tasks.backbone.torch_engine import load_decoder
 from gpt_tasks.backbone.weights import Model
-from gpt_tasks.home import whole_folder
+from gpt_tasks.home import require_free_space, whole_folder
 from gpt_tasks.progress import Progress, Report, silent
 from gpt_tasks.training.arithmetic import training_dtype
 from gpt_tasks.training.task_run import load_tokenizer
@@ -94,6 +94,7 @@ def _with_facts(model: Model, pruning: Pruning, pruned: Model, found: dict) -> t
 def write_pruned(pruned: Model, facts: dict, out: Path) -> None:
     """A checkpoint, with what was decided beside it."""
     with whole_folder(out) as folder:
+        require_free_space(folder, checkpoint_megabytes(pruned), "write the pruned model")
         write_checkpoint(pruned, folder)
         write_json(folder / RECORD, facts)
         (folder / "README.md").write_text(_card(pruned, facts), "utf-8")

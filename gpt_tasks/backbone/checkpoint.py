@@ -1,5 +1,6 @@
 """Writes a model as a checkpoint: the folder that transformers saves, and that `open_model` reads."""
 
+import math
 from pathlib import Path
 
 from safetensors.numpy import save
@@ -9,7 +10,9 @@ from gpt_tasks.backbone.json_files import write_json
 from gpt_tasks.backbone.safetensors_reader import SINGLE_NAME
 from gpt_tasks.backbone.weights import TOKENIZER_FILES, Model
 from gpt_tasks.errors import UserError
+from gpt_tasks.transformer.shapes import tensor_shape
 
+_OTHER_FILES_MB = 10
 _WRITTEN = {
     "config.json",
     SINGLE_NAME,
@@ -34,6 +37,12 @@ def write_checkpoint(model: Model, folder: Path) -> None:
     # Not save_file, which would let nobody else read it.
     (folder / SINGLE_NAME).write_bytes(save(tensors, metadata={"format": "pt"}))
     model.write_tokenizer(folder)
+
+
+def checkpoint_megabytes(model: Model) -> int:
+    """What `write_checkpoint` will write, in 10^6 bytes."""
+    weights = sum(math.prod(tensor_shape(model.config, name)) for name in model.weights)
+    return 4 * weights // 10**6 + _OTHER_FILES_MB
 
 
 def require_replaceable(out: Path) -> None:

@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from html import escape
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from compression.recipe_plan import plan
 from gpt_tasks.backbone.backbone import MODEL_VARIABLE, BackboneInBackground, named_artifact
 from gpt_tasks.backbone.weights import DEFAULT
 from gpt_tasks.errors import UserError
+from gpt_tasks.transformer.config import DecoderConfig
 from gpt_tasks.ui.controls import QUIETLY, Run, RunButtons
 from gpt_tasks.ui.streaming import chips, error_line
 from gpt_tasks.ui.texts import has_text, label, say
@@ -141,7 +143,7 @@ def _model() -> str:
 def _plan_html(recipe: Recipe, background: BackboneInBackground, request: gr.Request) -> str:
     served = background.get().artifact
     is_served = named_artifact() is None or recipe.model == str(served.folder)
-    config = served.config if is_served else read_config_of(recipe.model)
+    config = served.config if is_served else _config_of(recipe.model)
     about = f"recipe_{recipe.name.replace('-', '_')}"
     summary = say(request, about) if has_text(about) else recipe.summary
     rows = "".join(
@@ -158,6 +160,12 @@ def _plan_html(recipe: Recipe, background: BackboneInBackground, request: gr.Req
         f'<p>{escape(summary)}</p><div class="graph-box"><table class="relations plan"><thead><tr>{heads}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div><p><small>{note}</small></p>"
     )
+
+
+@cache
+def _config_of(model: str) -> DecoderConfig:
+    """Opening a model takes seconds: its whole file is verified."""
+    return read_config_of(model)
 
 
 def running(state: JobState, request: gr.Request) -> str:

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from compression import recipe_steps
 from compression.calibration_text import default_calibration_text
+from compression.pruning.counts import kept_count
 from compression.recipe import RECIPES, STEPS, read_recipe, recipe_names
 from compression.recipe_plan import plan
 from compression.recipe_run import RecipeRun
@@ -25,11 +26,10 @@ from tests import tiny_models
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    """A model of 30 thin layers, as many as the default one has, so that every shipped recipe has them all."""
-    folder = tmp_path_factory.mktemp("deep")
+    folder = tmp_path_factory.mktemp("tiny")
     torch.manual_seed(0)
     config = LlamaConfig(
-        **{**tiny_models._LLAMA, "num_hidden_layers": 30, "hidden_size": 32, "max_position_embeddings": 640},
+        **{**tiny_models.LLAMA, "num_hidden_layers": 4, "max_position_embeddings": 640},
         tie_word_embeddings=True,
     )
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
@@ -124,6 +124,8 @@ def small(recipe):
         values = {key: value for key, value in changes.items() if key in type(step).model_fields}
         if name == "evaluate":
             values = {"tokens": 256, "window": 64}
+        if name == "prune" and step.layers:
+            values = {"layers": [0, 3]}
         if name == "bench":
             values = {"rounds": 1}
         steps.append((name, step.model_copy(update=values)))
@@ -157,6 +159,10 @@ def test_shipped_recipes_and_their_plans():
         steps = list(plan(recipe, config))
         assert [step.title for step in steps] == [f"{n}-{kind}" for n, (kind, _) in enumerate(recipe.steps, 1)]
         assert all(step.minutes >= 0 and step.memory_mb > 0 for step in steps)
+    for name in ("half-depth-distilled-int8", "pruned-30-recovered-int8", "tiny"):
+        step = read_recipe(name).steps[0][1]
+        kept = kept_count(config.layers, step.sparsity)
+        assert len(step.layers) == kept and sorted(set(step.layers)) == step.layers and step.layers[-1] < config.layers
     halved = next(plan(read_recipe("half-depth-distilled-int8"), config))
     assert halved.parameters == pytest.approx(81.4e6, rel=0.01)
 
@@ -215,7 +221,7 @@ class TestGoingOn:
         changed = recipe.model_copy(update={"model": str(copy)})
         RecipeRun(changed, tmp_path / "out", text, resume=True).run("t", lambda n, name, done: began.append(done))
         assert began == [False, False, False]
-        assert open_model(str(tmp_path / "out" / "steps" / "1-prune")).config.layers == 15
+        assert open_model(str(tmp_path / "out" / "steps" / "1-prune")).config.layers == 2
 
 
 ROWS = [
