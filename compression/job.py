@@ -5,8 +5,6 @@ import os
 import queue
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -18,13 +16,13 @@ import yaml
 
 from compression.recipe import Recipe
 from compression.results import RESULTS
+from gpt_tasks.child_process import failure_of, start_command
 from gpt_tasks.errors import UserError
 from gpt_tasks.home import home, only_one, require_free_space, writable_home
 from gpt_tasks.progress import Progress
 from gpt_tasks.progress_output import parse_json_line
 
 MINUTES_VARIABLE, SIZE_VARIABLE = "GPT_TASKS_JOB_MINUTES", "GPT_TASKS_JOB_MB"
-_PROJECT = Path(__file__).resolve().parents[1]
 _STEP = re.compile(r"step (\d+) of (\d+): (\S+)")
 _LOOK_SECONDS = 0.3
 _SIZE_EVERY = 10  # looks
@@ -133,19 +131,7 @@ class _StoppedWaiting(Exception):
 
 
 def _follow(recipe: str, out: Path, limits: Limits, stop_asked: Callable[[], bool]) -> Iterator[JobState]:
-    command = [sys.executable, "-m", "compression", "run", recipe, "--out", str(out), "--resume", "--progress", "json"]
-    path = os.pathsep.join(filter(None, [str(_PROJECT), os.environ.get("PYTHONPATH")]))
-    child = subprocess.Popen(
-        command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        env={**os.environ, "PYTHONPATH": path},
-        start_new_session=True,  # Ctrl-C in the terminal is the page's business, which then ends the child
-    )
+    child = start_command("compression", "run", recipe, "--out", str(out), "--resume", "--progress", "json")
     lines: queue.Queue[str] = queue.Queue()
     reader = Thread(target=lambda: [lines.put(line) for line in child.stderr], daemon=True)
     reader.start()
@@ -180,7 +166,7 @@ def _follow(recipe: str, out: Path, limits: Limits, stop_asked: Callable[[], boo
             child.terminate()
         child.wait()
     if child.returncode != 0:
-        reason = "\n".join(line.removeprefix("error: ") for line in said[-5:]) or f"exit status {child.returncode}"
+        reason = failure_of(child, said)
         raise UserError(f"The job failed: {reason}", key="job_failed", reason=reason)
 
 

@@ -1,12 +1,11 @@
 """Makes the default model ready to run: weights fetched, graphs exported, once for all runs."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 from gpt_tasks.backbone.artifact import FORMAT, Artifact
 from gpt_tasks.backbone.default_model import GGUF_SHA256, default_gguf
+from gpt_tasks.child_process import failure_of, start_command
 from gpt_tasks.errors import UserError
 from gpt_tasks.home import home, only_one, writable_home
 from gpt_tasks.progress import Progress, Report, silent
@@ -61,32 +60,9 @@ def _existing(folder: Path, verify: bool, report: Report) -> Artifact | None:
 
 def _export_in_child(folder: Path, report: Report) -> None:
     """In a process of its own, so that the memory of the export goes back to the system."""
-    command = [
-        sys.executable,
-        "-m",
-        "compression",
-        "export",
-        "default",
-        str(folder),
-        "--progress",
-        "json",
-        "--no-check",
-        "--calibrated",
-        str(_CALIBRATION),
-    ]
-    for precision in PRECISIONS:
-        command += ["--precision", precision]
-    path = os.pathsep.join(filter(None, [str(_PROJECT), os.environ.get("PYTHONPATH")]))
-    child = subprocess.Popen(
-        command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        env={**os.environ, "PYTHONPATH": path},
-    )
+    options = [option for precision in PRECISIONS for option in ("--precision", precision)]
+    options += ["--progress", "json", "--no-check", "--calibrated", str(_CALIBRATION)]
+    child = start_command("compression", "export", "default", str(folder), *options)
     said = []
     try:
         for line in child.stderr:
@@ -100,5 +76,5 @@ def _export_in_child(folder: Path, report: Report) -> None:
     finally:
         child.wait()
     if child.returncode != 0:
-        reason = "\n".join(line.removeprefix("error: ") for line in said[-5:]) or f"exit status {child.returncode}"
+        reason = failure_of(child, said)
         raise UserError(f"The model could not be exported: {reason}", key="export_failed", reason=reason)
