@@ -7,6 +7,9 @@ import numpy as np
 from compression.graph import Graph
 from compression.linear import BlockInteger, Quantize
 from compression.quantize_blocks import round_to_nearest, symmetric_grid
+from gpt_tasks.processor import adds_8_bit_products_exactly
+
+_MIDDLE = 128  # of 8-bit codes
 
 
 class PerTokenInteger:
@@ -19,16 +22,22 @@ class PerTokenInteger:
     product may quantize them together.
 
     Faster than blocks where many tokens are read at once, and as fast for a single one.
+
+    On a processor without VNNI, where sums of signed weights' products overflow (see `processor`), the codes are
+    unsigned: slower there, and exact.
     """
 
     def linear(self, graph: Graph, name: str, x: str, weight: np.ndarray, bias: np.ndarray | None) -> str:
         # One block a row: a scale an output.
         quantized = round_to_nearest(weight, symmetric_grid(weight, 8, block_size=weight.shape[1]))
-        codes = quantized.codes.reshape(weight.shape).astype(np.int16) - 128
+        codes, zero_point = quantized.codes.reshape(weight.shape), np.uint8(_MIDDLE)
+        if adds_8_bit_products_exactly():
+            codes, zero_point = (codes.astype(np.int16) - _MIDDLE).astype(np.int8), np.int8(0)
         inputs = [
-            graph.tensor(f"{name}.column_codes", np.ascontiguousarray(codes.T).astype(np.int8)),  # [in, out]
-            graph.tensor(f"{name}.column_scales", quantized.grid.scales[:, 0]),
-        ]  # [out]
+            graph.tensor(f"{name}.column_codes", np.ascontiguousarray(codes.T)),  # [in, out]
+            graph.tensor(f"{name}.column_scales", quantized.grid.scales[:, 0]),  # [out]
+            graph.tensor(f"column_zero_point.{zero_point.dtype}", np.array(zero_point)),
+        ]
         magnitude = graph.node("Abs", [x], f"{name}.magnitude")
         axis = graph.tensor("last_axis", np.array([-1], np.int64))
         largest = graph.node("ReduceMax", [magnitude, axis], f"{name}.largest", keepdims=1)  # [..., 1]
