@@ -240,6 +240,14 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
 
+def needs_text(recipe: Recipe) -> bool:
+    """Whether it trains on a text that it doesn't name: run's --text."""
+    return any(
+        isinstance(step, Teaching) and step.text is None and getattr(step, "adapter", None) is None
+        for _, step in recipe.steps
+    )
+
+
 def require_order(recipe: Recipe) -> None:
     """
     Raises:

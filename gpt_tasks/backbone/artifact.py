@@ -21,7 +21,7 @@ from gpt_tasks.errors import UserError
 from gpt_tasks.transformer.config import DecoderConfig
 
 REPORT_NAME = "report.json"
-FORMAT = 4
+FORMAT = 5
 """Counts up when the exporter's output changes so that cached folders must be made again."""
 GRAPH_FILES = {
     "fp32": "onnx/model.onnx",

@@ -11,7 +11,7 @@ import gradio as gr
 
 from compression.artifact_model import read_config_of
 from compression.job import JobState, Limits, follow, job_folder, own_recipe, write_own
-from compression.recipe import Recipe, read_recipe, recipe_names
+from compression.recipe import Recipe, needs_text, read_recipe, recipe_names
 from compression.recipe_plan import plan
 from gpt_tasks.backbone.backbone import MODEL_VARIABLE, BackboneInBackground, named_artifact
 from gpt_tasks.backbone.weights import DEFAULT
@@ -92,7 +92,13 @@ def build(background: BackboneInBackground, tab: gr.Tab) -> None:
 
 
 def _named_recipes(request: gr.Request | None) -> list[tuple[str, str]]:
-    return [*((name, name) for name in recipe_names()), (say(request, "own_steps"), _OWN)]
+    return [*((name, name) for name in _offered()), (say(request, "own_steps"), _OWN)]
+
+
+@cache
+def _offered() -> list[str]:
+    """The recipes that need nothing but the model."""
+    return [name for name in recipe_names() if not needs_text(read_recipe(name))]
 
 
 def _named_prunings(request: gr.Request | None) -> list[tuple[str, str]]:
@@ -106,7 +112,7 @@ def _chosen(recipe: str, *own) -> Recipe:
     """
     if recipe == _OWN:
         return read_content(_own_content(recipe, *own))
-    if recipe not in recipe_names():
+    if recipe not in _offered():
         raise UserError(f"There is no recipe {recipe}.")
     return read_recipe(recipe)
 
