@@ -56,7 +56,9 @@ class TestGenerate:
         assert json.loads(done.stdout)["prompt"] == "Write a poem about a lighthouse. Include these words: sea, lamp."
 
     def test_a_dialogue(self):
-        done = call("generate", "--task", "dialogue", "What is the capital of France?", "--temperature", 0, "--json")
+        # In fp32: what int8 finds likeliest here is a close thing that differs between processors.
+        options = ["--precision", "fp32", "--temperature", 0, "--json"]
+        done = call("generate", "--task", "dialogue", "What is the capital of France?", *options)
         result = json.loads(done.stdout)
         assert "Paris" in result["text"]
         assert result["stop_reason"] == "end_of_text"
