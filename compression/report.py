@@ -113,7 +113,7 @@ def sizes_table(variants: Sequence[Mapping]) -> Iterator[tuple[str, list[float]]
     sums = [{} for _ in variants]
     for row, total in zip(variants, sums, strict=True):
         for tensor, size in row["sizes_by_kind"].items():
-            kind = re.sub(r"\.(weight|bias|codes|scales|zero_points|steps|column_sums)$", "", tensor)
+            kind = re.sub(r"\.(weight|bias|codes|scales|zero_points|column_codes|column_scales)$", "", tensor)
             total[kind] = total.get(kind, 0) + size / 10**6
     kinds = sorted({kind for total in sums for kind in total}, key=lambda kind: -max(t.get(kind, 0) for t in sums))
     for kind in kinds:
