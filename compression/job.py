@@ -87,16 +87,21 @@ def own_recipe(model: str, prune: dict | None, precisions: list[str]) -> dict:
 
 
 def write_own(content: dict) -> Path:
-    """Keeps a visitor's recipe as a file, and of the older ones' folders the newest few."""
+    """Keeps a visitor's recipe as a file, which a job takes."""
     folder = writable_home() / "recipes"
     folder.mkdir(exist_ok=True)
     path = folder / f"{content['name']}.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False), "utf-8")
+    return path
+
+
+def _remove_older_own(folder: Path, kept: Path) -> None:
+    """Of the visitors' own recipes only the newest few stay. No job runs meanwhile."""
     older = sorted(folder.glob("own-*/"), key=lambda own: -own.stat().st_mtime)
     for own in older[_OWN_KEPT:]:
-        if own.name != content["name"]:
-            shutil.rmtree(own, ignore_errors=True)
-    return path
+        if own != kept:
+            shutil.rmtree(own)
+            own.with_suffix(".yaml").unlink(missing_ok=True)
 
 
 def follow(recipe: str, out: Path, limits: Limits, stop_asked: Callable[[], bool]) -> Iterator[JobState]:
@@ -121,6 +126,7 @@ def follow(recipe: str, out: Path, limits: Limits, stop_asked: Callable[[], bool
     yield JobState(waiting=True)
     try:
         with only_one(folder, "job", waiting=wait):
+            _remove_older_own(folder, out)
             yield from _follow(recipe, out, limits, stop_asked)
     except _StoppedWaiting:
         return

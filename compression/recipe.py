@@ -228,10 +228,22 @@ def read_recipe(name: str) -> Recipe:
         raise UserError(f"{path} is not YAML: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} must have names with values: name, summary, model, steps.")
+    return make_recipe({"name": path.stem, **content}, str(path))
+
+
+def make_recipe(content: dict, origin: str) -> Recipe:
+    """
+    Args:
+        content: as it stands in a file
+        origin: for messages
+
+    Raises:
+        UserError: see `read_recipe`.
+    """
     try:
-        recipe = Recipe(**{"name": path.stem, **content})
+        recipe = Recipe(**content)
     except ValidationError as error:
-        raise UserError(f"{path}: {explained(error, Recipe)}.") from error
+        raise UserError(f"{origin}: {explained(error, Recipe)}.") from error
     require_order(recipe)
     return recipe
 

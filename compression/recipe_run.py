@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from compression.artifact_model import open_model_or_artifact
-from compression.recipe import Bench, Evaluate, Export, Recipe, Step
+from compression.recipe import Bench, Evaluate, Export, Recipe, Step, Teaching
 from compression.recipe_steps import WORK, Place, baseline
 from compression.results import RESULTS, collect
 from gpt_tasks.backbone.json_files import read_json, write_json
@@ -85,6 +85,8 @@ class RecipeRun:
             began(number, name, entry is not None)
             if entry is None:
                 record.unlink(missing_ok=True)
+                begun = self.out / "steps" / f"{title}.begun"
+                self._begin(step, out, begun)
                 place = Place(original, here, out, self.out, self.text, self._labelled(number, name))
                 begin = time.monotonic()
                 result = WORK[type(step)](step, place)
@@ -96,6 +98,7 @@ class RecipeRun:
                     "result": result,
                 }
                 write_json(record, entry)
+                begun.unlink()
             found[title] = entry
             if step.gives:
                 here = str(out)
@@ -106,10 +109,18 @@ class RecipeRun:
         write_json(self.out / RESULTS, results)
         return results
 
+    def _begin(self, step: Step, out: Path, begun: Path) -> None:
+        """A training goes on from its checkpoint only if it was begun with the same inputs and options."""
+        if isinstance(step, Teaching) and not (begun.is_file() and begun.read_text() == self._key):
+            from gpt_tasks.training.task_run import training_folder  # needs PyTorch
+
+            shutil.rmtree(training_folder(out), ignore_errors=True)  # there is none as a rule
+        begun.write_text(self._key)
+
     def _text_of(self, step: Step) -> str:
         """A hash of the text that a step reads, so that another text makes it run again."""
         named = getattr(step, "text", None)
-        if self.text is not None and hasattr(step, "tokens_per_batch"):
+        if self.text is not None and isinstance(step, Teaching):
             named = self.text
         if named is None:
             return ""
@@ -131,7 +142,7 @@ class RecipeRun:
     def _remove_stale(self, found: Mapping[str, dict]) -> None:
         """What an earlier, different version of the recipe left."""
         for path in (self.out / "steps").iterdir():
-            title = path.name.removesuffix(".json").removesuffix(".training")
+            title = path.name.removesuffix(path.suffix)
             if title not in found and not path.name.startswith("."):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 

@@ -76,9 +76,8 @@ def _recover(step: Recover, place: Place) -> dict:
 
 
 def _teach(step: Teaching, place: Place, teacher: Model, student: Model) -> dict:
-    from compression.distillation.distil import Distillation, distil
+    from compression.distillation.distil import Distillation, distil, teaching_options
     from compression.distillation.objective import Matching
-    from gpt_tasks.training.options import TrainingOptions
 
     named = place.text or step.text
     if named is None:
@@ -86,14 +85,7 @@ def _teach(step: Teaching, place: Place, teacher: Model, student: Model) -> dict
     matching = Matching(
         step.predictions, step.own_text, step.hidden, step.attention, step.temperature, step.top_k, step.reverse
     )
-    options = TrainingOptions(
-        epochs=step.epochs,
-        learning_rate=step.learning_rate or (2e-3 if step.method == "lora" else 3e-4),
-        tokens_per_batch=step.tokens_per_batch,
-        evaluations_per_epoch=8,
-        patience=10**6,
-        seed=step.seed,
-    )
+    options = teaching_options(step.method, step.epochs, step.learning_rate, step.tokens_per_batch, step.seed)
     return distil(
         teacher,
         student,

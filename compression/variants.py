@@ -1,5 +1,6 @@
 """Variants of the default model whose training comes with the project, as a correction of a few MB."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -32,22 +33,40 @@ def shipped_correction(name: str) -> Path:
 
 
 def apply_correction(model: Model, correction: Path, out: Path) -> None:
-    """Adds a LoRA correction to a model's weights, and writes the checkpoint: W + (α / r) B A.
+    """Adds a LoRA correction to a model's weights, and writes the checkpoint.
 
     Raises:
         UserError: a correction of another model.
     """
-    pairs, scale = read_pairs(correction, model.hugging_face_config)
+    tensors = with_correction(model, *read_pairs(correction, model.hugging_face_config), str(correction))
+    with whole_folder(out) as folder:
+        write_checkpoint(derived(model, correction.name, model.config, tensors), folder)
+
+
+def with_correction(
+    model: Model,
+    pairs: Mapping[str, tuple[np.ndarray, np.ndarray] | None],
+    scale: float,
+    origin: str = "the correction",
+) -> dict[str, np.ndarray]:
+    """A model's weights with a low-rank correction added: W + (α / r) B A.
+
+    Args:
+        pairs: of modules, by their names in the transformers model, A [rank, in] and B [out, rank]
+        scale: α / r
+
+    Raises:
+        UserError: a correction of another model.
+    """
     tensors = {name: model.weights[name] for name in model.weights}
     for theirs, ours in adapter_modules(model.hugging_face_config).items():
-        if pairs[theirs] is None:
+        if pairs.get(theirs) is None:
             continue
         down, up = pairs[theirs]  # [rank, in], [out, rank]
         rows = np.cumsum([len(tensors[f"{name}.weight"]) for name in ours])
         for name, part in zip(ours, np.split(up, rows[:-1]), strict=True):
             weight = tensors[f"{name}.weight"]
             if weight.shape != (len(part), down.shape[1]):
-                raise UserError(f"{correction} doesn't fit {name} of {model.name}: it was made for another model.")
+                raise UserError(f"{origin} doesn't fit {name} of {model.name}: it was made for another model.")
             tensors[f"{name}.weight"] = weight + scale * (part @ down)
-    with whole_folder(out) as folder:
-        write_checkpoint(derived(model, correction.name, model.config, tensors), folder)
+    return tensors

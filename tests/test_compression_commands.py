@@ -122,4 +122,4 @@ def test_ctrl_c_leaves_a_run_that_goes_on(tiny, text, tmp_path):
         rest = running.stderr.read()
     assert running.returncode == 130 and "Traceback" not in rest
     left = sorted(path.name for path in (tmp_path / "out" / "steps").iterdir())
-    assert left == ["1-prune", "1-prune.json", "2-recover.training"]
+    assert left == ["1-prune", "1-prune.json", "2-recover.begun", "2-recover.training"]

@@ -20,7 +20,6 @@ from gpt_tasks.backbone.checkpoint import require_replaceable
 from gpt_tasks.backbone.weights import Model
 from gpt_tasks.errors import UserError
 from gpt_tasks.progress_output import make_reporter
-from gpt_tasks.training.options import TrainingOptions
 
 SUMMARY = "teach a smaller student what a model knows"
 
@@ -70,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     # Here, so that the other commands start without PyTorch.
-    from compression.distillation.distil import Distillation, distil
+    from compression.distillation.distil import Distillation, distil, teaching_options
     from compression.distillation.objective import Matching
 
     for name in ("rank", "tokens", "window", "generated", "layers", "hidden_size", "feed_forward_size"):
@@ -87,14 +86,14 @@ def run(arguments: argparse.Namespace) -> None:
             top_k=arguments.top_k,
             reverse=arguments.reverse,
         )
-        options = TrainingOptions(
-            epochs=arguments.epochs,
-            learning_rate=arguments.learning_rate or (2e-3 if arguments.method == "lora" else 3e-4),
-            tokens_per_batch=arguments.tokens_per_batch,
-            accumulation=arguments.accumulation,
-            evaluations_per_epoch=arguments.evaluations,
-            patience=10**6,  # a perplexity that rests for a while falls again with the learning rate
-            seed=arguments.seed,
+        options = teaching_options(
+            arguments.method,
+            arguments.epochs,
+            arguments.learning_rate,
+            arguments.tokens_per_batch,
+            arguments.seed,
+            arguments.evaluations,
+            arguments.accumulation,
         )
     except ValueError as error:
         raise UserError(f"{error}.") from error

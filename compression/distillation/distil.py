@@ -13,6 +13,7 @@ from compression.distillation.student_card import student_card
 from compression.distillation.teacher import teacher_predictions
 from compression.distillation.windows import cut_windows
 from compression.sizes import parameters
+from compression.variants import with_correction
 from gpt_tasks.backbone.architectures import adapter_modules, family_of, is_uniform
 from gpt_tasks.backbone.checkpoint import checkpoint_megabytes, write_checkpoint
 from gpt_tasks.backbone.torch_engine import load_decoder
@@ -20,13 +21,14 @@ from gpt_tasks.backbone.weights import Model, fingerprint
 from gpt_tasks.errors import UserError
 from gpt_tasks.home import require_free_space, require_writable
 from gpt_tasks.progress import Report, silent
-from gpt_tasks.training.adapter_files import write_adapter
+from gpt_tasks.training.adapter_files import lora_matrices, write_adapter
 from gpt_tasks.training.arithmetic import training_dtype
 from gpt_tasks.training.methods import Lora, make_tuned
 from gpt_tasks.training.options import TrainingOptions
 from gpt_tasks.training.task_run import load_tokenizer, run_training, write_trained
 
 ADAPTER_FOLDER = "adapter"
+_LEARNING_RATES = {"full": 3e-4, "lora": 2e-3}
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,33 @@ class Distillation:
     tokens: int | None = None
     """of the text, at most; None: all"""
     matching: Matching = field(default_factory=Matching)
+
+
+def teaching_options(
+    method: str,
+    epochs: float,
+    learning_rate: float | None,
+    tokens_per_batch: int,
+    seed: int,
+    evaluations_per_epoch: float = 8,
+    accumulation: int = 1,
+) -> TrainingOptions:
+    """
+    Args:
+        learning_rate: None: what suits the method
+
+    Raises:
+        ValueError: see `TrainingOptions`.
+    """
+    return TrainingOptions(
+        epochs=epochs,
+        learning_rate=_LEARNING_RATES[method] if learning_rate is None else learning_rate,
+        tokens_per_batch=tokens_per_batch,
+        accumulation=accumulation,
+        evaluations_per_epoch=evaluations_per_epoch,
+        patience=10**6,  # a perplexity that rests for a while falls again with the learning rate
+        seed=seed,
+    )
 
 
 def distil(
@@ -91,7 +120,10 @@ def distil(
     figures = run_training(objective, distillation, options, data.hexdigest(), out, resume=resume, report=report)
 
     def write(folder: Path) -> str:
-        tensors = corrected(student, tuned) if isinstance(tuned, Lora) else _tensors(tuned.decoder, student)
+        if isinstance(tuned, Lora):
+            tensors = with_correction(student, lora_matrices(tuned, modules), tuned.alpha / tuned.rank)
+        else:
+            tensors = _tensors(tuned.decoder, student)
         write_checkpoint(derived(student, "distilled", student.config, tensors), folder)
         if isinstance(tuned, Lora):
             adapter = folder / ADAPTER_FOLDER
@@ -110,7 +142,7 @@ def require_teachable(teacher: Model, student: Model, distillation: Distillation
         UserError: another vocabulary, a student that isn't smaller, windows or attention that don't fit.
     """
     ours, theirs = student.config, teacher.config
-    if ours.vocabulary_size != theirs.vocabulary_size or vocabulary(teacher) != vocabulary(student):
+    if ours.vocabulary_size != theirs.vocabulary_size or _vocabulary(teacher) != _vocabulary(student):
         raise UserError(
             f"{student.name} has another vocabulary than {teacher.name} ({ours.vocabulary_size} and "
             f"{theirs.vocabulary_size} tokens): a teacher's predictions mean nothing to it. Take a student with the "
@@ -132,18 +164,9 @@ def require_teachable(teacher: Model, student: Model, distillation: Distillation
         )
 
 
-def vocabulary(model: Model) -> dict[str, int]:
+def _vocabulary(model: Model) -> dict[str, int]:
     """Token -> its number."""
     return load_tokenizer(model).vocabulary()
-
-
-def corrected(student: Model, tuned: Lora) -> dict:
-    """The student's weights in fp32 with the correction added: W + (α / r) B A."""
-    tensors = {name: student.weights[name] for name in student.weights}
-    for name, layer in tuned.layers.items():
-        delta = layer.scale * (layer.up.detach() @ layer.down.detach())
-        tensors[f"{name}.weight"] = tensors[f"{name}.weight"] + delta.numpy()
-    return tensors
 
 
 def _tensors(decoder: torch.nn.Module, student: Model) -> dict:

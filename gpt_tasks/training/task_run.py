@@ -38,7 +38,7 @@ def run_training(
     Returns:
         the figures on dev
     """
-    run = _run_folder(out)
+    run = training_folder(out)
     run.mkdir(parents=True, exist_ok=True)
     identity = {**asdict(training), "data": data}
     return Trainer(objective, options, run, resume=resume, identity=identity, report=report).run()
@@ -50,7 +50,7 @@ def write_trained(out: Path, write: Callable[[Path], str]) -> None:
     Args:
         write: writes the task's own files and returns its model card
     """
-    run = _run_folder(out)
+    run = training_folder(out)
     with whole_folder(out) as folder:
         (folder / "README.md").write_text(write(folder), "utf-8")
         shutil.copyfile(run / LOG_NAME, folder / LOG_NAME)
@@ -58,7 +58,7 @@ def write_trained(out: Path, write: Callable[[Path], str]) -> None:
     shutil.rmtree(run)
 
 
-def _run_folder(out: Path) -> Path:
+def training_folder(out: Path) -> Path:
     return out.with_name(f"{out.name}.training")
 
 

@@ -11,7 +11,7 @@ import gradio as gr
 
 from compression.artifact_model import read_config_of
 from compression.job import JobState, Limits, follow, job_folder, own_recipe, write_own
-from compression.recipe import Recipe, needs_text, read_recipe, recipe_names
+from compression.recipe import Recipe, make_recipe, needs_text, read_recipe, recipe_names
 from compression.recipe_plan import plan
 from gpt_tasks.backbone.backbone import MODEL_VARIABLE, BackboneInBackground, named_artifact
 from gpt_tasks.backbone.weights import DEFAULT
@@ -67,7 +67,6 @@ def build(background: BackboneInBackground, tab: gr.Tab) -> None:
 
     def compress(request: gr.Request, run: Run, *chosen) -> Iterator[tuple]:
         nothing = gr.skip(), gr.skip()
-        state = JobState()
         try:
             found = _chosen(*chosen)
             source = str(write_own(_own_content(*chosen))) if chosen[0] == _OWN else found.name
@@ -111,15 +110,10 @@ def _chosen(recipe: str, *own) -> Recipe:
         UserError: a choice that isn't offered.
     """
     if recipe == _OWN:
-        return read_content(_own_content(recipe, *own))
+        return make_recipe(_own_content(recipe, *own), _OWN)
     if recipe not in _offered():
         raise UserError(f"There is no recipe {recipe}.")
     return read_recipe(recipe)
-
-
-def read_content(content: dict) -> Recipe:
-    """A visitor's recipe, checked as a file would be."""
-    return read_recipe(str(write_own(content)))
 
 
 def _own_content(_: str, pruning: str, sparsity: float, precisions: list[str]) -> dict:

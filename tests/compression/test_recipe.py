@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from compression import recipe_steps
 from compression.calibration_text import default_calibration_text
 from compression.pruning.counts import kept_count
-from compression.recipe import RECIPES, STEPS, read_recipe, recipe_names
+from compression.recipe import STEPS, read_recipe, recipe_names
 from compression.recipe_plan import plan
 from compression.recipe_run import RecipeRun
 from compression.report import merged_variants, pareto, write_report
@@ -193,6 +193,20 @@ class TestGoingOn:
         data = [(tmp_path / name / "model" / "onnx" / "model.onnx_data").read_bytes() for name in ("whole", "broken")]
         assert data[0] == data[1]
 
+    def test_a_training_that_was_begun_with_other_options_is_begun_anew(self, tmp_path, recipe, text, monkeypatch):
+        def stopped(self):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Trainer, "_evaluate", stopped)
+            with pytest.raises(KeyboardInterrupt):
+                RecipeRun(recipe, tmp_path / "out", text).run("test")
+        (tmp_path / "out" / "steps" / "2-recover.training" / "checkpoint.pt").write_bytes(b"of another run")
+        steps = [(n, s.model_copy(update={"seed": 1}) if n == "recover" else s) for n, s in recipe.steps]
+        changed = recipe.model_copy(update={"steps": steps})
+        results = RecipeRun(changed, tmp_path / "out", text, resume=True).run("test")
+        assert results["steps"][1]["options"]["seed"] == 1
+
     def test_what_has_not_changed_is_skipped(self, tmp_path, recipe, text):
         RecipeRun(recipe, tmp_path / "out", text).run("test")
         with pytest.raises(UserError, match="--resume"):
@@ -249,7 +263,3 @@ class TestReport:
     def test_results_that_are_not_there(self, tmp_path):
         with pytest.raises(UserError, match=r"results\.json"):
             read_results(tmp_path)
-
-
-def test_recipes_are_in_the_repository():
-    assert RECIPES.is_dir() and len(list(RECIPES.glob("*.yaml"))) == len(recipe_names())
