@@ -11,32 +11,15 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, numpy_helper
 from onnx.external_data_helper import load_external_data_for_tensor
 
-from gpt_tasks.backbone.artifact import REPORT_NAME, Artifact
+from gpt_tasks.backbone.artifact import Artifact
 from gpt_tasks.backbone.joined_matrices import joined_matrices
 from gpt_tasks.backbone.json_files import read_json
-from gpt_tasks.backbone.weights import Model, copy_tokenizer, open_model, read_model_config
+from gpt_tasks.backbone.weights import Model, copy_tokenizer
 from gpt_tasks.errors import UserError
-from gpt_tasks.progress import Report, silent
 from gpt_tasks.transformer.config import DecoderConfig
 from gpt_tasks.transformer.shapes import tensor_shape
 
 SOURCE_PRECISION = "fp32"
-
-
-def open_model_or_artifact(name: str, report: Report = silent) -> Model:
-    """As `open_model`, and an exported artifact with fp32 too.
-
-    Raises:
-        UserError: see `open_model` and `artifact_model`.
-    """
-    folder = Path(name).expanduser()
-    return artifact_model(Artifact(folder)) if (folder / REPORT_NAME).is_file() else open_model(name, report)
-
-
-def read_config_of(name: str, report: Report = silent) -> DecoderConfig:
-    """As `read_model_config`, and of an artifact too."""
-    folder = Path(name).expanduser()
-    return Artifact(folder).config if (folder / REPORT_NAME).is_file() else read_model_config(name, report)
 
 
 def artifact_model(artifact: Artifact) -> Model:

@@ -16,8 +16,8 @@ from compression.encoder_graph import build_encoder_graph
 from compression.genai_config import genai_config
 from compression.graph import Graph
 from compression.model_card import model_card
-from compression.precisions import DEFAULT_SETTINGS, PRECISIONS, Planning
-from compression.sizes import size_bytes
+from compression.planning import DEFAULT_SETTINGS, Planning, plan_of
+from compression.precisions import PRECISIONS, estimated_bytes
 from gpt_tasks.backbone.architectures import is_uniform
 from gpt_tasks.backbone.artifact import (
     FORMAT,
@@ -131,7 +131,7 @@ def _planning(model: Model, tokenizer: Tokenizer, request: Request, report: Repo
 
 def _write_precision(planning: Planning, precision: str, folder: Path, report: Report) -> dict:
     """Writes the graph and returns its entry in the report."""
-    plan = PRECISIONS[precision].plan(planning)
+    plan = plan_of(precision, planning)
     steps, done = 2 * planning.model.config.layers + 3, 0
 
     def step() -> None:
@@ -180,13 +180,6 @@ def _check(model: Model, artifact: Artifact, reference: Artifact | None, report:
                 "(--calibration), or export with --no-check if you want it all the same."
             )
     return checks
-
-
-def estimated_bytes(config: DecoderConfig, precision: str, settings: BlockSettings) -> int:
-    """The most that a precision's files will take."""
-    if precision.startswith("int4") and settings.size_mb is not None:
-        return int(settings.size_mb * 10**6)
-    return size_bytes(config, PRECISIONS[precision].bits_per_weight)
 
 
 def _megabytes(path: Path) -> float:

@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from compression.block_settings import BlockSettings
-from compression.export import estimated_bytes
-from compression.precisions import PRECISIONS
+from compression.precisions import PRECISIONS, estimated_bytes
 from compression.pruning.counts import kept_count
 from compression.recipe import Bench, Check, Distill, Evaluate, Export, Prune, Recipe, Recover, Step, Teaching
 from compression.sizes import export_memory_bytes, parameters

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from compression.artifact_model import open_model_or_artifact
+from compression.model_or_artifact import open_model_or_artifact
 from compression.recipe import Bench, Evaluate, Export, Recipe, Step, Teaching
 from compression.recipe_steps import WORK, Place, baseline
 from compression.results import RESULTS, collect

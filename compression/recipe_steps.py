@@ -5,12 +5,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from compression import benchmark
-from compression.artifact_model import SOURCE_PRECISION, artifact_model, open_model_or_artifact
+from compression.artifact_model import SOURCE_PRECISION, artifact_model
 from compression.block_settings import BlockSettings
 from compression.check import check_export
 from compression.export import Request, export
 from compression.graph_sizes import sizes_by_kind
 from compression.measuring import evaluate_artifacts
+from compression.model_or_artifact import open_model_or_artifact
 from compression.recipe import Bench, Check, Distill, Evaluate, Export, Prune, Quantize, Recover, Step, Teaching
 from compression.sizes import parameters
 from compression.texts import read_text, read_texts

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from compression.graph_sizes import sizes_by_kind
 from compression.recipe import Recipe
 from compression.sizes import parameters
 from gpt_tasks.backbone.artifact import Artifact
@@ -54,6 +53,8 @@ def collect(
 
 
 def _rows(recipe: str, name: str, artifact: Artifact, found: Mapping[str, dict]) -> Iterator[dict]:
+    from compression.graph_sizes import sizes_by_kind  # brings onnx, which the page, to read results, needn't have
+
     for precision in artifact.precisions:
         speed = found.get("bench", {}).get(name, {}).get(precision, {})
         quality = found.get("evaluate", {}).get(name, {}).get(precision, {})

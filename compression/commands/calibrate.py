@@ -12,11 +12,11 @@ import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from compression.artifact_model import open_model_or_artifact
 from compression.calibrated_int8 import calibration_bytes, read_calibration
 from compression.calibration_text import default_calibration_text
 from compression.mixed_int8 import MixedInt8
-from compression.precisions import INT8_BUDGETS
+from compression.model_or_artifact import open_model_or_artifact
+from compression.planning import INT8_BUDGETS
 from compression.texts import read_text
 from gpt_tasks.backbone.tokenizer import Tokenizer
 from gpt_tasks.errors import UserError

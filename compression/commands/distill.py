@@ -14,7 +14,7 @@ import json
 import sys
 from pathlib import Path
 
-from compression.artifact_model import open_model_or_artifact
+from compression.model_or_artifact import open_model_or_artifact
 from compression.texts import read_texts
 from gpt_tasks.backbone.checkpoint import require_replaceable
 from gpt_tasks.backbone.weights import Model

@@ -11,9 +11,9 @@ in this project, in optimum (ORTModelForCausalLM), in onnxruntime-genai and in p
 import argparse
 from pathlib import Path
 
-from compression.artifact_model import open_model_or_artifact, read_config_of
 from compression.commands.export_options import add_export_options, make_request, show_plan, show_result
 from compression.export import export
+from compression.model_or_artifact import open_model_or_artifact, read_config_of
 from compression.precisions import PRECISIONS
 from gpt_tasks.progress_output import make_reporter
 

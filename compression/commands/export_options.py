@@ -9,8 +9,9 @@ from pathlib import Path
 from compression.block_settings import METHODS, BlockSettings
 from compression.calibrated_int8 import read_calibration
 from compression.choice import explain
-from compression.export import Request, estimated_bytes, require_exportable, require_replaceable
-from compression.precisions import INT8_BUDGETS, PRECISIONS
+from compression.export import Request, require_exportable, require_replaceable
+from compression.planning import INT8_BUDGETS
+from compression.precisions import PRECISIONS, estimated_bytes
 from compression.sizes import export_memory_bytes, parameters
 from compression.texts import read_text
 from gpt_tasks.backbone.artifact import Artifact

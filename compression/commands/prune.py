@@ -16,7 +16,7 @@ import re
 import sys
 from pathlib import Path
 
-from compression.artifact_model import open_model_or_artifact
+from compression.model_or_artifact import open_model_or_artifact
 from compression.sizes import parameters
 from compression.texts import read_texts
 from gpt_tasks.backbone.checkpoint import require_replaceable

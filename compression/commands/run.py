@@ -28,7 +28,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from compression.artifact_model import read_config_of
+from compression.model_or_artifact import read_config_of
 from compression.recipe import STEPS, Recipe, options_of, read_recipe, recipe_names
 from compression.recipe_plan import plan
 from compression.recipe_run import RecipeRun

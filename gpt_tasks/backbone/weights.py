@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gpt_tasks.backbone.architectures import family_of, read_config
 from gpt_tasks.backbone.default_model import GGUF_SHA256, default_gguf
-from gpt_tasks.backbone.gguf_reader import GgufFile
 from gpt_tasks.backbone.json_files import read_json, write_json
 from gpt_tasks.backbone.safetensors_reader import SafetensorsFolder
 from gpt_tasks.backbone.tokenizer import tokenizer_from_gguf
@@ -19,6 +19,9 @@ from gpt_tasks.errors import UserError
 from gpt_tasks.progress import Report, silent
 from gpt_tasks.transformer.config import DecoderConfig
 from gpt_tasks.transformer.shapes import tensor_shape
+
+if TYPE_CHECKING:
+    from gpt_tasks.backbone.gguf_reader import GgufFile
 
 DEFAULT = "default"
 DEFAULT_NAME = "SmolLM2-135M-Instruct"
@@ -147,6 +150,8 @@ def read_model_config(name: str, report: Report = silent) -> DecoderConfig:
 
 
 def _open_gguf(path: Path, name: str, source: dict[str, str]) -> Model:
+    from gpt_tasks.backbone.gguf_reader import GgufFile  # brings gguf, which a page on a prepared model needn't have
+
     file = GgufFile(path)
     hugging_face_config = file.config()
     config = read_config(hugging_face_config)
@@ -160,7 +165,7 @@ def _open_gguf(path: Path, name: str, source: dict[str, str]) -> Model:
     )
 
 
-def _write_gguf_tokenizer(file: GgufFile, config: Mapping, folder: Path) -> None:
+def _write_gguf_tokenizer(file: "GgufFile", config: Mapping, folder: Path) -> None:
     tokens = file.field("tokenizer.ggml.tokens")
     tokenizer = tokenizer_from_gguf(
         tokens,

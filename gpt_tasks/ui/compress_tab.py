@@ -9,8 +9,8 @@ from pathlib import Path
 
 import gradio as gr
 
-from compression.artifact_model import read_config_of
 from compression.job import JobState, Limits, follow, job_folder, own_recipe, write_own
+from compression.model_or_artifact import read_config_of
 from compression.recipe import Recipe, make_recipe, needs_text, read_recipe, recipe_names
 from compression.recipe_plan import plan
 from gpt_tasks.backbone.backbone import MODEL_VARIABLE, BackboneInBackground, named_artifact

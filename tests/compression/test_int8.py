@@ -22,7 +22,8 @@ from compression.graph import Graph
 from compression.linear import BlockInteger, rounded
 from compression.linear_per_token import PerTokenInteger
 from compression.mixed_int8 import MixedInt8
-from compression.precisions import INT8_BUDGETS, PRECISIONS
+from compression.planning import INT8_BUDGETS
+from compression.precisions import PRECISIONS
 from compression.scaled_channels import ScaledChannels
 from compression.smooth_quant import channel_maxima, smooth_quant_scales, smoothing_scales
 from gpt_tasks.backbone.artifact import Artifact

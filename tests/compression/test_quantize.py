@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from compression.artifact_model import artifact_model, open_model_or_artifact
+from compression.artifact_model import artifact_model
 from compression.export import Request, export
+from compression.model_or_artifact import open_model_or_artifact
 from compression.parity import greedy as write_greedily
 from gpt_tasks.backbone.artifact import Artifact
 from gpt_tasks.backbone.ort_engine import OrtEngine

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import expect
 
 from gpt_tasks.backbone.default_model import default_gguf
@@ -131,17 +132,18 @@ def test_a_chat_over_two_turns_reuses_the_first(server, open_page):
     page = open_page(server)
     page.get_by_role("tab", name="Dialogue").click()
     always_the_likeliest(page)
-    page.fill("#message textarea", "What is the capital of France?")
+    set_length(page, 24)
+    page.fill("#message textarea", "Who was Albert Einstein?")
     page.press("#message textarea", "Enter")
     figures = page.locator("#dialogue-figures")
-    expect(figures).to_contain_text("ended by itself", timeout=15_000)
-    expect(page.locator("#chat")).to_contain_text("Paris")
+    expect(figures).to_contain_text(re.compile("ended by itself|length reached"), timeout=15_000)
+    expect(page.locator("#chat")).to_contain_text("Albert Einstein was")
     expect(figures).not_to_contain_text("from the cache")
-    page.fill("#message textarea", "And of Italy?")
+    page.fill("#message textarea", "And Marie Curie?")
     write(page)
     expect(figures).to_contain_text("from the cache", timeout=15_000)
     reused = int(re.search(r"(\d+) of them from the cache", figures.inner_text())[1])
-    assert reused >= 37  # all of the first turn's prompt
+    assert reused >= 35  # all of the first turn's prompt
     expect(page.locator("#chat .user")).to_have_count(2)
 
 
@@ -172,15 +174,6 @@ def test_mistakes_are_explained_where_the_figures_are(server, open_page):
     page.get_by_role("tab", name="Dialogue").click()
     write(page)
     expect(page.locator("#dialogue-figures [role=alert]")).to_contain_text("Write a message first")
-
-
-def test_a_text_longer_than_the_context_loses_its_beginning_visibly(server, open_page):
-    page = open_page(server)
-    page.fill("#open-ended-text textarea", "The rain went on and on. " * 1500)
-    set_length(page, 4)
-    write(page)
-    expect(page.locator("#open-ended-figures [role=status]")).to_contain_text("Characters left out", timeout=30_000)
-    expect(page.locator("#open-ended-figures")).to_contain_text("length reached", timeout=60_000)
 
 
 def test_a_chinese_browser_gets_chinese(server, open_page):
@@ -229,22 +222,37 @@ def test_a_failure_to_prepare_is_said_on_the_page(open_page, tmp_path):
         expect(page.locator("#status")).to_contain_text("is not the file that this version was made for")
 
 
-def test_a_model_that_was_not_tuned_for_chat_has_no_dialogue(open_page, tiny_artifact, tmp_path):
-    folder = tmp_path / "model"
+@pytest.fixture(scope="module")
+def tiny_server(tiny_artifact, tmp_path_factory):
+    """Serves a random model that reads 128 tokens and was not tuned for chat."""
+    folder = tmp_path_factory.mktemp("tiny") / "model"
     shutil.copytree(tiny_artifact("gpt2")[0].folder, folder)
     (folder / "chat_template.jinja").unlink()
     report = json.loads((folder / "report.json").read_text())
     del report["files"]["chat_template.jinja"]
     (folder / "report.json").write_text(json.dumps(report))
-    with serve({"GPT_TASKS_MODEL": str(folder)}, tmp_path / "log") as server:
-        page = open_page(server)
-        page.fill("#open-ended-text textarea", "hello")
-        set_length(page, 5)
-        write(page)
-        expect(page.locator("#open-ended-figures")).to_contain_text("new tokens", timeout=10_000)
-        page.get_by_role("tab", name="Dialogue").click()
-        expect(page.locator("#dialogue-off")).to_contain_text("not tuned for chat")
-        expect(page.locator("#message")).to_have_count(0)
+    with serve({"GPT_TASKS_MODEL": str(folder)}, folder.with_name("log")) as server:
+        yield server
+
+
+def test_a_model_that_was_not_tuned_for_chat_has_no_dialogue(tiny_server, open_page):
+    page = open_page(tiny_server)
+    page.fill("#open-ended-text textarea", "hello")
+    set_length(page, 5)
+    write(page)
+    expect(page.locator("#open-ended-figures")).to_contain_text("new tokens", timeout=10_000)
+    page.get_by_role("tab", name="Dialogue").click()
+    expect(page.locator("#dialogue-off")).to_contain_text("not tuned for chat")
+    expect(page.locator("#message")).to_have_count(0)
+
+
+def test_a_text_longer_than_the_context_loses_its_beginning_visibly(tiny_server, open_page):
+    page = open_page(tiny_server)
+    page.fill("#open-ended-text textarea", "The rain went on and on. " * 100)
+    set_length(page, 4)
+    write(page)
+    expect(page.locator("#open-ended-figures [role=status]")).to_contain_text("Characters left out", timeout=10_000)
+    expect(page.locator("#open-ended-figures")).to_contain_text("length reached", timeout=10_000)
 
 
 def test_a_text_is_classified_and_its_words_are_weighed(server, open_page):
@@ -259,7 +267,7 @@ def test_a_text_is_classified_and_its_words_are_weighed(server, open_page):
     expect(result.locator("mark.for").first).to_be_visible(timeout=10_000)
     expect(result.locator(".words")).to_contain_text("<b>alarm</b>")  # a text is no mark-up
     expect(page.locator("#classify-figures")).to_contain_text(re.compile(r"\d+ ms"))
-    page.fill("#classify-text textarea", "who wrote the iliad")
+    page.fill("#classify-text textarea", "what is the capital of australia")
     write(page)
     expect(result.locator(".decision")).to_contain_text("Out of scope", timeout=10_000)
     page.fill("#classify-text textarea", "  ")
