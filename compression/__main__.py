@@ -4,7 +4,18 @@ import signal
 
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports below ends quietly; `run` handles it later
 
-from compression.commands import bench, calibrate, check, distill, export, prune, quantize, report
+from compression.commands import (
+    bench,
+    calibrate,
+    check,
+    distill,
+    export,
+    inspect,
+    prune,
+    quantize,
+    report,
+    serve_static,
+)
 from compression.commands import run as run_recipe
 from gpt_tasks.command_line import run
 
@@ -18,6 +29,8 @@ COMMANDS = {
     "calibrate": calibrate,
     "check": check,
     "bench": bench,
+    "inspect": inspect,
+    "serve-static": serve_static,
 }
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from gpt_tasks.backbone.artifact import (
     scales_file,
     sha256,
 )
-from gpt_tasks.backbone.json_files import write_json
+from gpt_tasks.backbone.json_files import read_json, write_json
 from gpt_tasks.backbone.tokenizer import Tokenizer
 from gpt_tasks.backbone.weights import Model, fingerprint
 from gpt_tasks.errors import UserError
@@ -84,6 +84,7 @@ def export(
         require_free_space(folder, needed // 10**6 + _OTHER_FILES_MB, "export the model")
         (folder / "onnx").mkdir()
         model.write_tokenizer(folder)
+        _repeat_chat_template(folder)
         tokenizer = _read_tokenizer(folder, model)
         _require_fitting(tokenizer, model)
         write_json(folder / "config.json", model.hugging_face_config)
@@ -115,6 +116,13 @@ def export(
             facts["checks"] = _check(model, Artifact(folder), reference, report)
             write_json(folder / REPORT_NAME, facts)
     return Artifact(out)
+
+
+def _repeat_chat_template(folder: Path) -> None:
+    """transformers.js looks for the template of a chat in tokenizer_config.json alone."""
+    template, settings = folder / "chat_template.jinja", folder / "tokenizer_config.json"
+    if template.is_file() and settings.is_file():
+        write_json(settings, {**read_json(settings), "chat_template": template.read_text("utf-8")})
 
 
 def _planning(model: Model, tokenizer: Tokenizer, request: Request, report: Report) -> Planning:

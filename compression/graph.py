@@ -9,6 +9,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 MICROSOFT = "com.microsoft"
 """The domain of onnxruntime's fused operators."""
+PRODUCER = "gpt-tasks"
+"""what a graph of this project says made it"""
 _OPSETS = [helper.make_opsetid("", 21), helper.make_opsetid(MICROSOFT, 1)]
 _IR_VERSION = 10
 _INLINE_BYTES = 4096  # smaller tensors stay in the graph's file, where onnxruntime can reason about them
@@ -117,7 +119,7 @@ class Graph:
         graph = helper.make_graph(
             self._nodes, self.path.stem, self._inputs, self._outputs, list(self._initializers.values())
         )
-        model = helper.make_model(graph, opset_imports=_OPSETS, ir_version=_IR_VERSION, producer_name="gpt-tasks")
+        model = helper.make_model(graph, opset_imports=_OPSETS, ir_version=_IR_VERSION, producer_name=PRODUCER)
         helper.set_model_props(model, metadata)
         self.path.write_bytes(model.SerializeToString(deterministic=True))
 

@@ -15,7 +15,7 @@ def sizes_by_kind(path: Path) -> dict[str, int]:
     """Bytes of the graph's tensors, summed over layers: "feed_forward.down.codes" -> bytes, largest first."""
     sizes: dict[str, int] = defaultdict(int)
     for tensor in onnx.load(path, load_external_data=False).graph.initializer:
-        sizes[re.sub(r"^blocks\.\d+\.", "", tensor.name)] += _bytes(tensor)
+        sizes[re.sub(r"^blocks\.\d+\.", "", tensor.name)] += tensor_bytes(tensor)
     return dict(sorted(sizes.items(), key=lambda item: -item[1]))
 
 
@@ -32,6 +32,6 @@ def duplicated_embedding(path: Path, vocabulary_size: int, hidden_size: int) -> 
     return tables if len(tables) > 1 else []
 
 
-def _bytes(tensor: TensorProto) -> int:
+def tensor_bytes(tensor: TensorProto) -> int:
     bits = _BITS.get(tensor.data_type) or 8 * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
     return int(np.prod(tensor.dims, dtype=np.int64)) * bits // 8

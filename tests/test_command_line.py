@@ -85,8 +85,9 @@ class TestGenerate:
         assert result["stop_reason"] == "stop_string"
         assert result["text"] == first[: first.index(stop)]
 
-    def test_a_text_longer_than_the_context(self):
-        done = call("generate", "-", "--max-new-tokens", 2, "--json", stdin="It rained. " * 4000)
+    def test_a_text_longer_than_the_context(self, tiny_artifact):
+        folder = tiny_artifact("llama")[0].folder
+        done = call("generate", "-", "--model", folder, "--max-new-tokens", 2, "--json", stdin="It rained. " * 40)
         assert "left out" in json.loads(done.stdout)["notices"][0]
         assert "note: The text is longer" in done.stderr
 

@@ -21,7 +21,9 @@ from gpt_tasks.errors import UserError
 from gpt_tasks.transformer.config import DecoderConfig
 
 REPORT_NAME = "report.json"
-FORMAT = 5
+OPTIMUM = "optimum"
+"""the route, in report.json, of a folder with other graphs than ours"""
+FORMAT = 6
 """Counts up when the exporter's output changes so that cached folders must be made again."""
 GRAPH_FILES = {
     "fp32": "onnx/model.onnx",
@@ -61,6 +63,12 @@ class Artifact:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.report = read_report(folder)
+        if self.report.get("route") == OPTIMUM:
+            raise UserError(
+                f"{folder} was exported by optimum for {self.report.get('task')}: this project's engine runs its own "
+                "graphs alone, those of Llama, Mistral, Qwen2 and GPT-2. The folder's README.md says what runs it; its "
+                "checks are in report.json."
+            )
         if self.report.get("format") != FORMAT:
             raise UserError(
                 f"{folder} was written by another version of this project (format {self.report.get('format')}; this "

@@ -3,7 +3,6 @@
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import numpy as np
 
 from gpt_tasks.backbone.architectures import family_of, read_config
 from gpt_tasks.backbone.default_model import GGUF_SHA256, default_gguf
+from gpt_tasks.backbone.hub import fetch, fetch_config, find_repository, is_hub_id
 from gpt_tasks.backbone.json_files import read_json, write_json
 from gpt_tasks.backbone.safetensors_reader import SafetensorsFolder
 from gpt_tasks.backbone.tokenizer import tokenizer_from_gguf
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 DEFAULT = "default"
 DEFAULT_NAME = "SmolLM2-135M-Instruct"
-_HUB_FILES = ["*.json", "*.jinja", "*.safetensors"]
+CHECKPOINT_FILES = ("*.json", "*.jinja", "*.safetensors")
+"""what is fetched from a hub, as patterns"""
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -115,8 +116,11 @@ class Model:
     """writes tokenizer.json and its companions (TOKENIZER_FILES, as far as there are) into a folder"""
 
 
-def open_model(name: str, report: Report = silent) -> Model:
+def open_model(name: str, report: Report = silent, revision: str | None = None) -> Model:
     """Finds a model by name: `default`, a local folder, a .gguf file or a hub id such as `openai-community/gpt2`.
+
+    Args:
+        revision: a branch, tag or commit: the name is a hub's then, whatever is on the disk
 
     Raises:
         UserError: nothing of that name, a family that isn't supported, weights that can't be read.
@@ -124,28 +128,30 @@ def open_model(name: str, report: Report = silent) -> Model:
     path = Path(name).expanduser()
     if not name.strip():
         raise UserError(f"MODEL is empty. Name a folder, a hub id, or '{DEFAULT}'.")
+    if revision is not None:
+        return _open_hub(name, revision)
     if name == DEFAULT:
         return _open_gguf(default_gguf(report), DEFAULT_NAME, {"kind": "default", "sha256": GGUF_SHA256})
     if path.suffix == ".gguf" and path.is_file():
         return _open_gguf(path, path.stem, {"kind": "gguf"})
     if path.is_dir():
         return _open_folder(path, path.resolve().name, {"kind": "folder"})
-    if not _is_hub_id(name):
+    if not is_hub_id(name):
         raise UserError(
             f"{name} is not a model's folder. Name a folder with config.json, tokenizer.json and "
             f"safetensors, a hub id, or '{DEFAULT}'."
         )
-    return _open_hub(name)
+    return _open_hub(name, None)
 
 
-def read_model_config(name: str, report: Report = silent) -> DecoderConfig:
+def read_model_config(name: str, report: Report = silent, revision: str | None = None) -> DecoderConfig:
     """What `open_model` would open, as far as its sizes go: of a hub's model only config.json is fetched.
 
     Raises:
         UserError: see `open_model`.
     """
-    if _is_hub_id(name):
-        return _read_hub_config(name)
+    if revision is not None or (name != DEFAULT and is_hub_id(name)):
+        return read_config(fetch_config(find_repository(name, revision)))
     return open_model(name, report).config
 
 
@@ -232,43 +238,7 @@ def copy_tokenizer(folder: Path, target: Path) -> None:
             shutil.copyfile(folder / name, target / name)
 
 
-def _is_hub_id(name: str) -> bool:
-    taken = name == DEFAULT or Path(name).expanduser().exists()
-    return not taken and not name.startswith((".", "/", "~")) and name.count("/") <= 1
-
-
-def _read_hub_config(repository: str) -> DecoderConfig:
-    # Imported here, as below: only this path needs the network library, and serving never comes here.
-    from huggingface_hub import hf_hub_download
-
-    with _hub_errors(repository):
-        return read_config(read_json(Path(hf_hub_download(repository, "config.json"))))
-
-
-def _open_hub(repository: str) -> Model:
-    from huggingface_hub import snapshot_download
-
-    _read_hub_config(repository)  # first: a model that isn't supported is refused before its weights are downloaded
-    with _hub_errors(repository):
-        folder = Path(snapshot_download(repository, allow_patterns=_HUB_FILES))
-    return _open_folder(
-        folder, repository.split("/")[-1], {"kind": "hub", "repository": repository, "revision": folder.name}
-    )
-
-
-@contextmanager
-def _hub_errors(repository: str) -> Iterator[None]:
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-    from requests.exceptions import RequestException
-
-    try:
-        yield
-    except HFValidationError as error:
-        raise UserError(f"{repository!r} is neither a folder here nor a possible hub id ({error}).") from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, RequestException, OSError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(
-            f"{repository} is not a folder here, and could not be fetched from the hub: {reason}\n"
-            "Check the name and the network; a private or gated model needs 'huggingface-cli login' "
-            "first."
-        ) from error
+def _open_hub(name: str, revision: str | None) -> Model:
+    repository = find_repository(name, revision)
+    read_config(fetch_config(repository))  # first: a model that isn't supported is refused before it is downloaded
+    return _open_folder(fetch(repository, CHECKPOINT_FILES), name.split("/")[-1], repository.record)

@@ -1,6 +1,7 @@
 """The cache folder: made once, whole or not at all."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 
 import pytest
 
+from gpt_tasks.backbone.artifact import Artifact
 from gpt_tasks.backbone.backbone import BackboneInBackground
 from gpt_tasks.backbone.default_model import default_gguf
 from gpt_tasks.backbone.prepare import prepare
@@ -21,6 +23,13 @@ def new_home(tmp_path, monkeypatch):
     monkeypatch.setenv("GPT_TASKS_GGUF", str(default_gguf()))
     monkeypatch.setenv("GPT_TASKS_HOME", str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture
+def prepared_home(new_home, default_artifact):
+    """As `new_home`, with a copy of the model in it."""
+    shutil.copytree(default_artifact.folder, new_home / "models" / default_artifact.folder.name)
+    return new_home
 
 
 def start_prepare():
@@ -46,15 +55,15 @@ def test_two_at_once_build_once(new_home):
     assert len(folders(new_home)) == 1
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_an_export_that_is_interrupted_leaves_no_broken_cache(new_home, how):
-    process = start_prepare()
-    for line in process.stderr:
-        if '"exporting"' in line:
-            break
-    process.send_signal(how)
-    process.communicate(timeout=60)
-    assert process.returncode != 0
+def test_an_export_that_is_interrupted_leaves_no_broken_cache(new_home):
+    for how in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        process = start_prepare()
+        for line in process.stderr:
+            if '"exporting"' in line:
+                break
+        process.send_signal(how)
+        process.communicate(timeout=60)
+        assert process.returncode != 0
     artifact = prepare()  # builds what isn't there, or takes over what the orphaned child finished
     artifact.verify()
     deadline = time.monotonic() + 30  # after SIGKILL its child may still be at work
@@ -63,19 +72,19 @@ def test_an_export_that_is_interrupted_leaves_no_broken_cache(new_home, how):
     assert folders(new_home) == [artifact.folder.name]
 
 
-def test_a_damaged_cache_is_made_again(new_home, capsys):
-    artifact = prepare()
+def test_a_damaged_cache_is_made_again(prepared_home):
+    artifact = prepare(verify=True)
     data = artifact.graph_path("int8").with_name("model_int8.onnx_data")
-    data.write_bytes(data.read_bytes()[:-1])
-    prepare()
-    assert "cut off" in capsys.readouterr().err
     content = bytearray(data.read_bytes())
     content[1000] ^= 1
     data.write_bytes(content)
     prepare(verify=True).verify()
+    data.write_bytes(content[:-1])
+    with pytest.raises(UserError, match="cut off"):  # as `prepare` finds it without reading everything
+        Artifact(artifact.folder)
 
 
-def test_a_finished_cache_may_be_read_only(new_home, monkeypatch):
+def test_a_finished_cache_may_be_read_only(prepared_home, monkeypatch):
     folder = prepare().folder
 
     def refuse(*_):

@@ -14,6 +14,7 @@ from gpt_tasks.backbone.weights import open_model
 from gpt_tasks.errors import UserError
 from gpt_tasks.tasks.heads import LinearHead
 from gpt_tasks.training.adapter_files import write_adapter
+from gpt_tasks.training.arithmetic import training_dtype
 from gpt_tasks.training.batches import length_batches, pad
 from gpt_tasks.training.methods import METHODS, Lora, make_tuned
 from gpt_tasks.training.objectives import Classification, Classifier
@@ -39,7 +40,7 @@ def objective(folder, method="lora", **kwargs):
     torch.manual_seed(0)
     model = open_model(str(folder))
     tuned = make_tuned(
-        method, load_decoder(model.weights).bfloat16(), adapter_modules(model.hugging_face_config), **kwargs
+        method, load_decoder(model.weights).to(training_dtype()), adapter_modules(model.hugging_face_config), **kwargs
     )
     return Classification(Classifier(tuned, "attention", 2), examples(300, 0), examples(100, 1))
 

@@ -1,0 +1,55 @@
+"""Exported folders in transformers.js under Node: the same token ids, the same greedy tokens."""
+
+import json
+import subprocess
+
+import pytest
+
+from compression.parity import greedy
+from gpt_tasks.backbone.artifact import GRAPH_FILES
+from gpt_tasks.backbone.ort_engine import OrtEngine
+
+PROMPT = "Once upon a time, in a small village by the sea,"
+_DTYPES = {"fp32": "fp32", "int8": "int8", "int8_blocks": "q8", "int4": "q4"}
+"""transformers.js finds the file by these; the others are named in full"""
+
+
+def generate(javascript_folder, folder, requests):
+    done = subprocess.run(
+        ["node", "generate.mjs", str(folder)],
+        cwd=javascript_folder,
+        input=json.dumps(requests),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.strip().split("\n")[-1])
+
+
+def request(precision, prompt, tokens):
+    if precision in _DTYPES:
+        return {"file": "model", "dtype": _DTYPES[precision], "prompt": prompt, "tokens": tokens}
+    stem = GRAPH_FILES[precision].removeprefix("onnx/").removesuffix(".onnx")
+    return {"file": stem, "dtype": "fp32", "prompt": prompt, "tokens": tokens}
+
+
+def same_as_ours(javascript_folder, artifact, prompt, tokens):
+    tokenizer = artifact.load_tokenizer()
+    requests = [request(precision, prompt, tokens) for precision in artifact.precisions]
+    results = generate(javascript_folder, artifact.folder, requests)
+    ids = tokenizer.encode(prompt)
+    for precision, result in zip(artifact.precisions, results, strict=True):
+        assert result["prompt"] == ids
+        expected = greedy(OrtEngine(artifact, precision), ids, tokens)
+        end = next((i for i, token in enumerate(expected) if token in artifact.end_ids), tokens - 1)
+        assert result["written"] == expected[: end + 1], precision
+
+
+@pytest.mark.parametrize("variant", ["llama", "llama_biases", "qwen2", "gpt2"])
+def test_every_precision_of_a_tiny_model(javascript_folder, tiny_artifact, variant):
+    same_as_ours(javascript_folder, tiny_artifact(variant)[0], "hello the world", 12)
+
+
+def test_the_default_model(javascript_folder, default_artifact):
+    same_as_ours(javascript_folder, default_artifact, PROMPT, 24)
