@@ -65,11 +65,28 @@ def find_repository(name: str, revision: str | None = None) -> Repository:
 
 
 def _fetched_before(name: str, revision: str | None) -> Repository:
-    from huggingface_hub import HfApi
+    """
+    Raises:
+        LocalEntryNotFoundError: nothing of it was.
+    """
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
-    folder = Path(HfApi().snapshot_download(name, revision=revision, local_files_only=True))
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return Repository(name, folder.name, {str(path.relative_to(folder)): path.stat().st_size for path in files})
+    kept = scan_cache_dir(HF_HUB_CACHE).repos if Path(HF_HUB_CACHE).is_dir() else ()
+    found = [
+        snapshot
+        for repository in kept
+        if repository.repo_id == name
+        for snapshot in repository.revisions
+        # A branch is not known here by its name, since it was fetched by its commit: then the last one counts.
+        if revision in (None, DEFAULT_REVISION, snapshot.commit_hash)
+    ]
+    if not found:
+        raise LocalEntryNotFoundError(f"{name} was never fetched")
+    last = max(found, key=lambda snapshot: snapshot.last_modified)
+    sizes = {str(file.file_path.relative_to(last.snapshot_path)): file.size_on_disk for file in last.files}
+    return Repository(name, last.commit_hash, sizes)
 
 
 def _require_safetensors(repository: Repository) -> None:

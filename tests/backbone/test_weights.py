@@ -119,24 +119,6 @@ def test_names_that_lead_nowhere(monkeypatch):
         open_model("no:such")
 
 
-def test_a_model_from_the_hub(tmp_path, monkeypatch):
-    """The hub's own client against a stand-in for its files (there is no network in a test)."""
-    folder = tmp_path / "snapshots" / "0123456789abcdef"
-    tiny_models.save("gpt2", folder)
-    asked = []
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda repo, name: asked.append(name) or str(folder / name))
-    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda repo, **_: asked.append("all") or str(folder))
-    model = open_model("someone/tiny")
-    assert asked == ["config.json", "all"]
-    assert model.source == {"kind": "hub", "repository": "someone/tiny", "revision": "0123456789abcdef"}
-    config = folder / "config.json"
-    config.write_text(json.dumps({"model_type": "bert"}))
-    asked.clear()
-    with pytest.raises(UserError, match="not supported"):
-        open_model("someone/tiny")
-    assert asked == ["config.json"]  # its weights were not downloaded
-
-
 # The default weights
 
 
