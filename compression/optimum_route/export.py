@@ -131,7 +131,7 @@ def _make_readings(checkpoint: Checkpoint, folder: Path, texts: Sequence[str]) -
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(folder, **code)
             config = AutoConfig.from_pretrained(folder, **code)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, TypeError) as error:  # TypeError: no vocabulary to read
         reason = str(error).strip().split("\n")[0]
         raise UserError(
             f"{checkpoint.name} has no tokenizer that transformers can load ({reason}). Put the tokenizer's files "
