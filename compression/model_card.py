@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping
 
+from compression.usage_examples import PLAIN_CAUSAL, in_javascript
+
+_JAVASCRIPT_DTYPES = {"int8_blocks": "q8", "int4": "q4"}
 _LICENCES = {"SmolLM2-135M-Instruct": "apache-2.0"}
 
 
@@ -17,7 +20,15 @@ ids = tokenizer("Once upon a time", return_tensors="pt")
 print(tokenizer.decode(model.generate(**ids, max_new_tokens=40)[0]))
 ```
 
-With onnxruntime-genai (the precision that `genai_config.json` names): `onnxruntime_genai.Model("THIS_FOLDER")`."""
+With onnxruntime-genai (the precision that `genai_config.json` names): `onnxruntime_genai.Model("THIS_FOLDER")`.
+
+With onnxruntime alone:
+
+```python
+{plain}
+```
+
+{javascript}"""
 _NOT_ELSEWHERE = """**Only this project loads this folder.** Its layers were pruned to sizes of their own, which
 `config.json` lists under `layer_sizes`; transformers, optimum, onnxruntime-genai and transformers.js know one size for
 all layers and refuse its model type."""
@@ -35,11 +46,17 @@ def model_card(facts: Mapping, uniform: bool = True) -> str:
         for name, entry in facts["precisions"].items()
     )
     source = ", ".join(f"{key}: {value}" for key, value in facts["source"].items())
-    first = next(iter(facts["precisions"].values()))["file"].removeprefix("onnx/")
+    precision, entry = next(iter(facts["precisions"].items()))
+    elsewhere = _ELSEWHERE.format(
+        first=entry["file"].removeprefix("onnx/"),
+        plain=PLAIN_CAUSAL.format(file=entry["file"]),
+        javascript=in_javascript("text-generation", _JAVASCRIPT_DTYPES.get(precision, precision), True),
+    )
     return f"""---
 library_name: onnxruntime
 {f"license: {licence}" if licence else "# license: that of the base model"}
-base_model: {facts["model"]}
+base_model: {facts["source"].get("repository", facts["model"])}
+pipeline_tag: text-generation
 tags: [onnx, text-generation]
 ---
 
@@ -55,7 +72,7 @@ The weights lie beside each graph in `<file>_data`. `report.json` lists every fi
 
 ## Use
 
-{_ELSEWHERE.format(first=first) if uniform else _NOT_ELSEWHERE}
+{elsewhere if uniform else _NOT_ELSEWHERE}
 
 With this project: `python -m gpt_tasks generate --model THIS_FOLDER "Once upon a time"`
 """

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from compression.optimum_route.tasks import TASKS, Kind
+from compression.usage_examples import PLAIN_CAUSAL, in_javascript
 
 _WRITE = """with torch.no_grad():
     written = model.generate(**inputs, max_new_tokens=40)
@@ -10,25 +11,7 @@ print(tokenizer.decode(written[0], skip_special_tokens=True))"""
 _READ = """print(model(**inputs).{output}.shape)"""
 
 _PLAIN: dict[Kind, str] = {
-    "causal": """import numpy as np
-import onnxruntime
-from transformers import AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")
-session = onnxruntime.InferenceSession("THIS_FOLDER/{file}")
-sizes = {{i.name: [d if isinstance(d, int) else 0 for d in i.shape] for i in session.get_inputs()}}
-cache = {{n: np.zeros([1, *size[1:]], np.float32) for n, size in sizes.items() if n.startswith("past_key_values")}}
-ids = new = tokenizer("Once upon a time", return_tensors="np")["input_ids"]
-for _ in range(20):
-    count = ids.shape[1]
-    feed = {{"input_ids": new, "attention_mask": np.ones((1, count), np.int64), **cache}}
-    if "position_ids" in sizes:
-        feed["position_ids"] = np.arange(count - new.shape[1], count)[None]
-    logits, *present = session.run(None, feed)
-    new = logits[:, -1:].argmax(-1)
-    cache = dict(zip(cache, present))
-    ids = np.concatenate([ids, new], axis=1)
-print(tokenizer.decode(ids[0]))""",
+    "causal": PLAIN_CAUSAL,
     "sequence_to_sequence": """import numpy as np
 import onnxruntime
 from transformers import AutoConfig, AutoTokenizer
@@ -62,11 +45,12 @@ types = np.zeros_like(read["input_ids"])  # not every tokenizer gives token type
 print({output}.shape)"""
 
 
-def card(facts: Mapping, config: Mapping) -> str:
+def card(facts: Mapping, config: Mapping, data_apart: bool) -> str:
     """Markdown with front matter, from the facts of report.json.
 
     Args:
         config: config.json
+        data_apart: the weights lie in files beside the graphs
     """
     task = TASKS[facts["task"]]
     rows = "\n".join(
@@ -129,16 +113,7 @@ With onnxruntime alone:
 {plain}
 ```
 
-With transformers.js (`dtype`: `fp32`, `int8` or `q4`):
-
-```js
-import {{ env, pipeline }} from '@huggingface/transformers';
-
-env.localModelPath = 'THE_FOLDER_ABOVE_THIS_ONE';
-env.allowRemoteModels = false;
-const run = await pipeline('{task.name}', 'THIS_FOLDER', {{ dtype: '{_dtype(next(iter(facts["precisions"])))}' }});
-console.log(await run('Once upon a time'));
-```
+{in_javascript(task.name, _dtype(next(iter(facts["precisions"]))), data_apart)}
 """
 
 

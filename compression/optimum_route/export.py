@@ -20,6 +20,7 @@ from compression.optimum_route.graphs import (
     quiet,
     remove_parts,
     use_fused,
+    with_data,
     write_graphs,
 )
 from compression.optimum_route.readings import Figures, Reading, Readings
@@ -113,7 +114,9 @@ def export_by_optimum(checkpoint: Checkpoint, out: Path, request: OptimumRequest
             "checks": {name: checks[name] for name in request.precisions if name in checks},
             "versions": _versions(),
         }
-        (folder / "README.md").write_text(card(facts, checkpoint.config), "utf-8")
+        names = [name for entry in precisions.values() for name in entry["files"]]
+        data_apart = any(len(with_data(folder / name)) > 1 for name in names)
+        (folder / "README.md").write_text(card(facts, checkpoint.config, data_apart), "utf-8")
         facts["files"] = {
             str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": sha256(path)}
             for path in sorted(folder.rglob("*"))

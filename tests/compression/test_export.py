@@ -1,6 +1,7 @@
 """Exported folders in other loaders, and what an export refuses."""
 
 import json
+import re
 
 import numpy as np
 import onnx
@@ -165,3 +166,17 @@ def test_configurations_that_are_refused(tiny_folder, tmp_path, change, message)
     (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
     with pytest.raises(UserError, match=message):
         open_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("variant", ["llama", "gpt2"])
+def test_the_readmes_examples_write_what_transformers_writes(variant, tiny_artifact, capsys):
+    artifact, reference = tiny_artifact(variant)
+    examples = re.findall(r"```python\n(.*?)```", (artifact.folder / "README.md").read_text(), re.DOTALL)
+    tokenizer = tiny_models.make_tokenizer()
+    inputs = tokenizer("Once upon a time", return_tensors="pt")
+    expected = reference.generate(**inputs, max_new_tokens=20, do_sample=False, pad_token_id=0)[0]
+    assert len(examples) == 2  # with optimum, and with onnxruntime alone
+    for example in examples:
+        exec(example.replace("THIS_FOLDER", str(artifact.folder)), {})
+        said = capsys.readouterr().out
+        assert said.startswith(tokenizer.decode(expected)[:40])

@@ -1,13 +1,17 @@
 """Exported folders in transformers.js under Node: the same token ids, the same greedy tokens."""
 
 import json
+import re
 import subprocess
 
 import pytest
 
+from compression.optimum_route.checkpoint import other_checkpoint
+from compression.optimum_route.export import OptimumRequest, export_by_optimum
 from compression.parity import greedy
 from gpt_tasks.backbone.artifact import GRAPH_FILES
 from gpt_tasks.backbone.ort_engine import OrtEngine
+from tests.compression.optimum_route import other_models
 
 PROMPT = "Once upon a time, in a small village by the sea,"
 _DTYPES = {"fp32": "fp32", "int8": "int8", "int8_blocks": "q8", "int4": "q4"}
@@ -53,3 +57,34 @@ def test_every_precision_of_a_tiny_model(javascript_folder, tiny_artifact, varia
 
 def test_the_default_model(javascript_folder, default_artifact):
     same_as_ours(javascript_folder, default_artifact, PROMPT, 24)
+
+
+def run_readme(javascript_folder, folder):
+    [example] = re.findall(r"```js\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    example = example.replace("THE_FOLDER_ABOVE_THIS_ONE", str(folder.parent)).replace("THIS_FOLDER", folder.name)
+    done = subprocess.run(
+        ["node", "--input-type=module", "-e", example.replace("Once upon a time", "hello <unused0>")],
+        cwd=javascript_folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_the_readmes_example(javascript_folder, tiny_artifact):
+    assert "generated_text" in run_readme(javascript_folder, tiny_artifact("llama")[0].folder)
+
+
+@pytest.mark.parametrize(
+    ("family", "expected"), [("gpt_neox", "generated_text"), ("distilbert", "LABEL_"), ("t5", "generated_text")]
+)
+def test_models_that_went_through_optimum(javascript_folder, tmp_path, family, expected):
+    other_models.save(family, tmp_path / "checkpoint")
+    checkpoint = other_checkpoint(str(tmp_path / "checkpoint"), None)
+    for precision in ("fp32", "int8", "int4"):
+        export_by_optimum(
+            checkpoint, tmp_path / precision, OptimumRequest([precision], ["hello the world"], check=False)
+        )
+        assert expected in run_readme(javascript_folder, tmp_path / precision), precision
