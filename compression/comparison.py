@@ -15,7 +15,7 @@ from gpt_tasks.backbone.ort_engine import OrtEngine
 from gpt_tasks.home import home
 
 FEWEST, MOST = 2, 4
-BUILDABLE = ("half-depth-distilled-int8",)
+BUILDABLE = ("pruned-30-recovered-int8", "half-depth-distilled-int8")
 """Recipes whose training comes along, so that their variants can be made on demand in minutes."""
 _STATUS = Path("/proc/self/status")
 

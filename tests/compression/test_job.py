@@ -85,7 +85,7 @@ class TestComparison:
         artifact, _ = tiny_artifact("llama")
         there = variants(artifact)
         assert [variant.precision for variant in there if variant.folder] == artifact.precisions
-        assert {v.recipe for v in there if not v.folder} == {"half-depth-distilled-int8"}
+        assert {v.recipe for v in there if not v.folder} == {"pruned-30-recovered-int8", "half-depth-distilled-int8"}
         keys = [there[1].key, "nonsense", there[0].key]
         assert by_key(keys, there) == [there[1], there[0]]
 
