@@ -20,23 +20,23 @@ from gpt_tasks.transformer.masks import causal_mask
 SEQUENCE = 512
 """tokens read together"""
 FEWEST_TOKENS = 256
-MOST_SEQUENCES = 16
-"""more would make calibration slow, and its result no better"""
+MOST_TOKENS = 16 * SEQUENCE
+"""where nothing else is asked for: more would make the calibration of quantization slow, and its result no better"""
 _CHARACTERS_A_TOKEN = 12  # more than there are on average: only so much of a long text is encoded
 
 
-def calibration_ids(tokenizer: Tokenizer, text: str, config: DecoderConfig) -> Tensor:
-    """The text's beginning cut into sequences: int64 [at most MOST_SEQUENCES, length]. A last, shorter
+def calibration_ids(tokenizer: Tokenizer, text: str, config: DecoderConfig, tokens: int = MOST_TOKENS) -> Tensor:
+    """The text's beginning cut into sequences: int64 [sequences, length], `tokens` of it at the most. A last, shorter
     piece is left out.
 
     Raises:
         UserError: a text that is too short.
     """
-    ids = tokenizer.encode(text[: MOST_SEQUENCES * SEQUENCE * _CHARACTERS_A_TOKEN])
+    ids = tokenizer.encode(text[: tokens * _CHARACTERS_A_TOKEN])
     if len(ids) < FEWEST_TOKENS:
         raise UserError(f"The calibration text has {len(ids)} tokens; at least {FEWEST_TOKENS} are needed.")
     length = min(SEQUENCE, len(ids), config.context_length)
-    count = min(len(ids) // length, MOST_SEQUENCES)
+    count = max(1, min(len(ids), tokens) // length)
     return torch.tensor(ids[: count * length]).reshape(count, length)
 
 

@@ -104,18 +104,28 @@ def export(
             for_genai = GRAPH_FILES[request.genai_precision or preferred_precision(request.precisions)]
             settings = genai_config(model.config, model.hugging_face_config, end_ids(folder), for_genai)
             write_json(folder / "genai_config.json", settings)
-        card = model_card(facts, is_uniform(model.hugging_face_config))
-        (folder / "README.md").write_text(card, "utf-8")
-        facts["files"] = {
-            str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": sha256(path)}
-            for path in sorted(folder.rglob("*"))
-            if path.is_file()
-        }
-        write_json(folder / REPORT_NAME, facts)
+        uniform = is_uniform(model.hugging_face_config)
+        _write_report(folder, facts, model_card(facts, uniform))
         if request.check:
             facts["checks"] = _check(model, Artifact(folder), reference, report)
-            write_json(folder / REPORT_NAME, facts)
+            _write_report(folder, facts, model_card(facts, uniform))
     return Artifact(out)
+
+
+def _write_report(folder: Path, facts: dict, card: str) -> None:
+    """The model card; report.json, which lists every other file."""
+    (folder / "README.md").write_text(card, "utf-8")
+    facts["files"] = list_files(folder)
+    write_json(folder / REPORT_NAME, facts)
+
+
+def list_files(folder: Path) -> dict[str, dict]:
+    """Every file but the report, below the folder: bytes, sha256."""
+    return {
+        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": sha256(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != REPORT_NAME
+    }
 
 
 def _repeat_chat_template(folder: Path) -> None:

@@ -42,7 +42,7 @@ def model_card(facts: Mapping, uniform: bool = True) -> str:
     """
     licence = _LICENCES.get(facts["model"])
     rows = "\n".join(
-        f"| `{name}` | {entry['description']} | `{entry['file']}` | {entry['size_mb']} |"
+        f"| `{name}` | {entry['description']} | `{entry['file']}` | {entry['size_mb']} | {_ratio(facts, name)} |"
         for name, entry in facts["precisions"].items()
     )
     source = ", ".join(f"{key}: {value}" for key, value in facts["source"].items())
@@ -64,8 +64,8 @@ tags: [onnx, text-generation]
 
 Exported from the original weights ({source}) as graphs of onnxruntime's fused operators.
 
-| precision | numbers | file | MB (10^6 bytes) |
-| --- | --- | --- | ---: |
+| precision | numbers | file | MB (10^6 bytes) | perplexity, times the original's |
+| --- | --- | --- | ---: | ---: |
 {rows}
 
 The weights lie beside each graph in `<file>_data`. `report.json` lists every file with its SHA-256.
@@ -76,3 +76,8 @@ The weights lie beside each graph in `<file>_data`. `report.json` lists every fi
 
 With this project: `python -m gpt_tasks generate --model THIS_FOLDER "Once upon a time"`
 """
+
+
+def _ratio(facts: Mapping, precision: str) -> str:
+    check = facts.get("checks", {}).get(precision)
+    return "not checked" if check is None else f"{check['ratio']:.4f}"

@@ -52,6 +52,7 @@ class Prune(Step):
     layers: list[int] | None = Field(None, description="depth: keep these, without a search")
     uniform: bool = Field(False, description="attention, feed-forward: every layer loses the same")
     text: str | None = Field(None, description="a file or folder to decide by; None: the project's own")
+    tokens: int = Field(8192, ge=256, description="of the text, at most")
 
 
 class Teaching(Step):

@@ -44,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the corpus whose tokens stay (default: the rarest tokens go, by the sparsity)",
     )
     parser.add_argument(
+        "--tokens", type=int, default=8192, metavar="N", help="of the text, at most, to decide by (default: 8192)"
+    )
+    parser.add_argument(
         "--by-influence", action="store_true", help="depth: by the blocks' influence (ShortGPT), without a search"
     )
     parser.add_argument("--keep-layers", metavar="N,N,...", help="depth: keep these, without a search")
@@ -68,6 +71,7 @@ def run(arguments: argparse.Namespace) -> None:
             arguments.by_influence,
             _layers(arguments.keep_layers),
             arguments.uniform,
+            arguments.tokens,
         )
     except ValueError as error:
         raise UserError(f"{error}.") from error

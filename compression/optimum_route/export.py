@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-from compression.export import require_replaceable
+from compression.export import list_files, require_replaceable
 from compression.optimum_route.card import card
 from compression.optimum_route.checkpoint import Checkpoint
 from compression.optimum_route.graphs import (
@@ -26,7 +26,7 @@ from compression.optimum_route.graphs import (
 from compression.optimum_route.readings import Figures, Reading, Readings
 from compression.optimum_route.schemes import SCHEMES
 from compression.optimum_route.tasks import Task
-from gpt_tasks.backbone.artifact import FORMAT, OPTIMUM, REPORT_NAME, sha256
+from gpt_tasks.backbone.artifact import FORMAT, OPTIMUM, REPORT_NAME
 from gpt_tasks.backbone.json_files import write_json
 from gpt_tasks.errors import UserError
 from gpt_tasks.home import require_free_space, whole_folder
@@ -117,11 +117,7 @@ def export_by_optimum(checkpoint: Checkpoint, out: Path, request: OptimumRequest
         names = [name for entry in precisions.values() for name in entry["files"]]
         data_apart = any(len(with_data(folder / name)) > 1 for name in names)
         (folder / "README.md").write_text(card(facts, checkpoint.config, data_apart), "utf-8")
-        facts["files"] = {
-            str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": sha256(path)}
-            for path in sorted(folder.rglob("*"))
-            if path.is_file()
-        }
+        facts["files"] = list_files(folder)
         write_json(folder / REPORT_NAME, facts)
     return facts
 

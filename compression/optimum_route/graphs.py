@@ -83,7 +83,11 @@ def fuse(folder: Path, task: Task, out: Path) -> bool:
     from optimum.onnxruntime.utils import ORTConfigManager
     from transformers import AutoConfig
 
-    if task.cached or AutoConfig.from_pretrained(folder).model_type not in ORTConfigManager._conf:
+    if task.cached:
+        return False
+    try:
+        ORTConfigManager.check_supported_model(AutoConfig.from_pretrained(folder).model_type)
+    except KeyError:
         return False
     shutil.copyfile(folder / "config.json", folder / FOLDER / "config.json")
     try:

@@ -14,6 +14,7 @@ _LONGEST = 256  # tokens of a text that are read
 _GREEDY_TOKENS = 24
 _GREEDY_TEXTS = 4
 _MASK_EVERY = 7  # tokens; about the 15 % of masked language modelling
+_RESERVED = 2  # positions
 _SHORTEST_TEXT = 8  # tokens; windows of less say little
 
 
@@ -49,11 +50,11 @@ class Readings:
     """
 
     def __init__(self, task: Task, tokenizer, config, texts: Sequence[str]) -> None:
-        self._task, self._tokenizer, self._config = task, tokenizer, config
+        self._task, self._tokenizer = task, tokenizer
         self._one_label = getattr(config, "problem_type", None) != "multi_label_classification"
-        longest = min(_LONGEST, getattr(config, "max_position_embeddings", None) or _LONGEST)
-        # Positions of the RoBERTa family begin after the padding's id; a text's longest leaves room for them.
-        longest = max(2, longest - (getattr(config, "pad_token_id", None) or 0) - 1)
+        # The RoBERTa family counts positions from the padding's id on, which is 1: so many fewer tokens fit.
+        positions = (getattr(config, "max_position_embeddings", None) or _LONGEST + _RESERVED) - _RESERVED
+        longest = max(2, min(_LONGEST, positions))
         self._inputs = [self._encode(text, longest) for text in texts]
         if task.kind == "causal":
             self._inputs = [one for one in self._inputs if one["input_ids"].shape[1] >= _SHORTEST_TEXT]

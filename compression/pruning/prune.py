@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-from compression.calibration import calibration_ids
+from compression.calibration import FEWEST_TOKENS, MOST_TOKENS, calibration_ids
 from compression.calibration_text import default_calibration_text
 from compression.pruning import width
 from compression.pruning.counts import kept_count
@@ -49,13 +49,16 @@ class Pruning:
     """depth: by the blocks' influence, not by the loss"""
     layers: tuple[int, ...] | None = None
     """depth: keep these, without a search"""
-
     uniform: bool = False
     """attention, feed-forward: every layer loses the same"""
+    tokens: int = MOST_TOKENS
+    """of the calibration text, at most"""
 
     def __post_init__(self) -> None:
         if not 0 < self.sparsity < 1:
             raise ValueError(f"sparsity must be more than 0 and less than 1, got {self.sparsity}")
+        if self.tokens < FEWEST_TOKENS:
+            raise ValueError(f"at least {FEWEST_TOKENS} tokens are needed for calibration, got {self.tokens}")
         if self.pattern is not None and self.method not in SPARSE:
             raise ValueError(f"a pattern is for {', '.join(SPARSE)}, not for {self.method}")
         if (self.by_influence or self.layers is not None) and self.method != "depth":
@@ -116,8 +119,8 @@ Recover what was lost with `python -m compression distill`, and export with `pyt
 """
 
 
-def _calibration(model: Model, text: str) -> Tensor:
-    return calibration_ids(load_tokenizer(model), text, model.config)
+def _calibration(model: Model, pruning: Pruning, text: str) -> Tensor:
+    return calibration_ids(load_tokenizer(model), text, model.config, pruning.tokens)
 
 
 def _prune_vocabulary(model: Model, pruning: Pruning, text: str | None) -> tuple[Model, dict]:
@@ -136,13 +139,13 @@ def _prune_weights(model: Model, pruning: Pruning, text: str, report: Report) ->
     if pruning.pattern is not None:
         require_pattern_fits(model, pruning.pattern)
     done = _counted(report, model.config.layers)
-    ids = _calibration(model, text)
+    ids = _calibration(model, pruning, text)
     pruned = prune_unstructured(model, ids, pruning.method, pruning.sparsity, pruning.pattern, done)
     return pruned, {"zeros": zeros(pruned)}
 
 
 def _prune_width(model: Model, pruning: Pruning, text: str) -> tuple[Model, dict]:
-    heads, neurons = width.importances(load_decoder(model.weights), _calibration(model, text))
+    heads, neurons = width.importances(load_decoder(model.weights), _calibration(model, pruning, text))
     if pruning.method == "attention":
         kept = width.choose(heads, pruning.sparsity, 1, pruning.uniform)
         return width.keep_heads(model, kept), {"heads_kept": kept}
@@ -152,7 +155,7 @@ def _prune_width(model: Model, pruning: Pruning, text: str) -> tuple[Model, dict
 
 def _search_depth(model: Model, pruning: Pruning, text: str, report: Report) -> Sequence[int]:
     count = kept_count(model.config.layers, pruning.sparsity)
-    ids = _calibration(model, text)
+    ids = _calibration(model, pruning, text)
     decoder = load_decoder(model.weights).to(training_dtype())
     if pruning.by_influence:
         return least_influential(block_influence(decoder, ids[:_DEPTH_SEQUENCES]), count)
