@@ -39,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--feed-forward-size", type=int, help="of a fresh student (default: in proportion)")
     parser.add_argument("--method", choices=["full", "lora"], default="full", help="default: full")
     parser.add_argument("--rank", type=int, default=32, help="of LoRA (default: 32)")
+    parser.add_argument(
+        "--start",
+        metavar="CORRECTION",
+        help="LoRA goes on from this correction: one that comes along (half-depth, pruned-30), or the adapter/ of an "
+        "earlier run; with another --seed it sees other windows of the text",
+    )
     parser.add_argument("--tokens", type=int, metavar="N", help="of the text to train on, at most (default: all)")
     parser.add_argument("--window", type=int, default=512, metavar="N", help="tokens read together (default: 512)")
     weights = parser.add_argument_group("what is matched, and how much it counts")
@@ -98,7 +104,9 @@ def run(arguments: argparse.Namespace) -> None:
     except ValueError as error:
         raise UserError(f"{error}.") from error
     require_replaceable(arguments.out)
-    distillation = Distillation(arguments.method, arguments.rank, arguments.window, arguments.tokens, matching)
+    distillation = Distillation(
+        arguments.method, arguments.rank, arguments.window, arguments.tokens, matching, arguments.start
+    )
     with make_reporter(arguments.progress) as report:
         texts = read_texts(arguments.text)
         teacher = open_model_or_artifact(arguments.teacher, report)

@@ -13,7 +13,8 @@ from compression.distillation.student_card import student_card
 from compression.distillation.teacher import teacher_predictions
 from compression.distillation.windows import cut_windows
 from compression.sizes import parameters
-from compression.variants import with_correction
+from compression.variants import shipped_correction, with_correction
+from gpt_tasks.backbone.adapter import read_pairs
 from gpt_tasks.backbone.architectures import adapter_modules, family_of, is_uniform
 from gpt_tasks.backbone.checkpoint import checkpoint_megabytes, write_checkpoint
 from gpt_tasks.backbone.torch_engine import load_decoder
@@ -21,7 +22,7 @@ from gpt_tasks.backbone.weights import Model, fingerprint
 from gpt_tasks.errors import UserError
 from gpt_tasks.home import require_free_space, require_writable
 from gpt_tasks.progress import Report, silent
-from gpt_tasks.training.adapter_files import lora_matrices, write_adapter
+from gpt_tasks.training.adapter_files import go_on_from, lora_matrices, write_adapter
 from gpt_tasks.training.arithmetic import training_dtype
 from gpt_tasks.training.methods import Lora, make_tuned
 from gpt_tasks.training.options import TrainingOptions
@@ -44,6 +45,8 @@ class Distillation:
     tokens: int | None = None
     """of the text, at most; None: all"""
     matching: Matching = field(default_factory=Matching)
+    start: str | None = None
+    """a correction that LoRA goes on from: one that comes with the project, or a folder"""
 
 
 def teaching_options(
@@ -112,6 +115,11 @@ def distil(
     if distillation.method == "lora":
         decoder = decoder.to(training_dtype())  # what isn't trained
     tuned = make_tuned(distillation.method, decoder, modules, rank=distillation.rank)
+    if distillation.start is not None:
+        if not isinstance(tuned, Lora):
+            raise UserError("Only LoRA goes on from a correction: give --method lora.")
+        correction = shipped_correction(distillation.start)
+        go_on_from(tuned, modules, *read_pairs(correction, student.hugging_face_config), correction)
     inside = load_decoder(teacher.weights).to(training_dtype()) if matching.looks_inside else None
     objective = TextDistillation(tuned, windows.train, windows.dev, predictions, matching, inside)
     data = hashlib.sha256(

@@ -1,6 +1,7 @@
 """Distillation of tiny models, and what it writes."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -70,6 +71,23 @@ def test_the_adapter_alone_on_the_student_is_the_trained_student(teacher, tmp_pa
     with torch.no_grad():
         expected = AutoModelForCausalLM.from_pretrained(tmp_path / "out")(ids).logits
         assert torch.allclose(corrected(ids).logits, expected, atol=2e-2)  # the adapter is kept in fp16
+
+
+@pytest.mark.parametrize("variant", ["llama", "gpt2"])
+def test_a_correction_is_gone_on_from(tiny_folder, tmp_path, variant):
+    teacher = open_model(str(tiny_folder(variant)[0]))
+    student, lora = keep_layers(teacher, [0, 2]), {"method": "lora", "rank": 4}
+    first = distil(teacher, student, TEXT, tmp_path / "first", small(**lora), OPTIONS)
+    still = replace(OPTIONS, learning_rate=1e-9)
+    start = {"start": str(tmp_path / "first" / "adapter")}
+    again = distil(teacher, student, TEXT, tmp_path / "again", small(**lora, **start), still)
+    assert again["perplexity"] == pytest.approx(first["perplexity"], rel=1e-3)  # it is kept in fp16
+    onward = distil(teacher, student, TEXT, tmp_path / "onward", small(**lora, **start), OPTIONS)
+    assert onward["perplexity"] < first["perplexity"]
+    with pytest.raises(UserError, match="not those of rank 2"):
+        distil(teacher, student, TEXT, tmp_path / "out", small(method="lora", rank=2, **start), OPTIONS)
+    with pytest.raises(UserError, match="--method lora"):
+        distil(teacher, student, TEXT, tmp_path / "out", small(**start), OPTIONS)
 
 
 def test_matching_what_is_inside(teacher, tmp_path):
