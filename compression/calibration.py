@@ -26,8 +26,8 @@ _CHARACTERS_A_TOKEN = 12  # more than there are on average: only so much of a lo
 
 
 def calibration_ids(tokenizer: Tokenizer, text: str, config: DecoderConfig, tokens: int = MOST_TOKENS) -> Tensor:
-    """The text's beginning cut into sequences: int64 [sequences, length], `tokens` of it at the most. A last, shorter
-    piece is left out.
+    """The text's beginning cut into sequences: int64 [sequences, length], as many as `tokens` are in whole ones, or
+    fewer. A last, shorter piece is left out.
 
     Raises:
         UserError: a text that is too short.
@@ -36,7 +36,7 @@ def calibration_ids(tokenizer: Tokenizer, text: str, config: DecoderConfig, toke
     if len(ids) < FEWEST_TOKENS:
         raise UserError(f"The calibration text has {len(ids)} tokens; at least {FEWEST_TOKENS} are needed.")
     length = min(SEQUENCE, len(ids), config.context_length)
-    count = max(1, min(len(ids), tokens) // length)
+    count = min(len(ids) // length, max(1, tokens // SEQUENCE))
     return torch.tensor(ids[: count * length]).reshape(count, length)
 
 

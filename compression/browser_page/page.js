@@ -7,6 +7,7 @@ env.allowRemoteModels = false;
 env.allowLocalModels = true;
 env.localModelPath = new URL('./', location.href).pathname;
 env.backends.onnx.wasm.wasmPaths = new URL('./lib/', location.href).href;
+env.backends.onnx.wasm.proxy = true; // in a worker: the page stays awake, and its Stop button too
 
 const element = (id) => document.getElementById(id);
 const [status, progress, result, figures, write, stop] =

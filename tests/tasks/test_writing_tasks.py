@@ -123,6 +123,6 @@ def test_lengths_that_cannot_be(length):
 def test_odd_characters_are_read(tokenizer, default_backbone):
     prompt = open_ended.make_prompt(tokenizer, "a lone \ud800 and a NUL \0 and 🎉", 100)
     *_, result = default_backbone.write(prompt.ids, open_ended.SAMPLING, 3)
-    assert result.new_tokens == 3
+    assert 1 <= result.new_tokens <= 3  # it may end by itself
     chat = dialogue.make_prompt(tokenizer, [user("\ud800\0")], 400)
     assert "\N{REPLACEMENT CHARACTER}" in tokenizer.decode(chat.ids)

@@ -24,7 +24,7 @@ PROMPT = "Once upon a time, in a small village by the sea,"
 @pytest.fixture
 def open_site(browser, javascript_folder, tmp_path):
     """A function: artifact, precision -> its page in Chromium, when the model is loaded."""
-    servers, foreign, errors = [], [], []
+    pages, servers, foreign, errors = [], [], [], []
 
     def open_(artifact, precision):
         site = tmp_path / precision
@@ -34,6 +34,7 @@ def open_site(browser, javascript_folder, tmp_path):
         Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/"
         page = browser.new_page()
+        pages.append(page)
         page.on("request", lambda made: made.url.startswith((url, "blob:", "data:")) or foreign.append(made.url))
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(url)
@@ -41,6 +42,8 @@ def open_site(browser, javascript_folder, tmp_path):
         return page
 
     yield open_
+    for page in pages:  # or it would go on computing
+        page.close()
     for server in servers:
         server.shutdown()
         server.server_close()
