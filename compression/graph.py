@@ -72,6 +72,18 @@ class Graph:
                 self._initializers[name] = self._external(name, values)
         return name
 
+    def view(self, name: str, of: str, shape: Sequence[int]) -> str:
+        """A constant in another shape. A Reshape would do, but onnxruntime keeps its result beside what it was made of;
+        this is the same place in the file, which both map."""
+        if name not in self._initializers:
+            tensor = TensorProto()
+            tensor.CopyFrom(self._initializers[of])
+            tensor.name = name
+            tensor.ClearField("dims")
+            tensor.dims.extend(shape)
+            self._initializers[name] = tensor
+        return name
+
     def half_tensor(self, name: str, values: np.ndarray) -> str:
         """A constant that is stored in fp16 and used in fp32: onnxruntime converts it when it loads the graph."""
         if name not in self._initializers:
@@ -116,9 +128,9 @@ class Graph:
         return self.node(operator, inputs, name, outputs, domain=MICROSOFT, **attributes)
 
     def save(self, metadata: dict[str, str]) -> None:
-        graph = helper.make_graph(
-            self._nodes, self.path.stem, self._inputs, self._outputs, list(self._initializers.values())
-        )
+        used = {name for node in self._nodes for name in node.input}
+        tensors = [tensor for name, tensor in self._initializers.items() if name in used]
+        graph = helper.make_graph(self._nodes, self.path.stem, self._inputs, self._outputs, tensors)
         model = helper.make_model(graph, opset_imports=_OPSETS, ir_version=_IR_VERSION, producer_name=PRODUCER)
         helper.set_model_props(model, metadata)
         self.path.write_bytes(model.SerializeToString(deterministic=True))

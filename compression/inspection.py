@@ -14,7 +14,7 @@ from onnx.external_data_helper import load_external_data_for_tensor, uses_extern
 
 from compression.block_settings import BlockSettings
 from compression.graph import PRODUCER
-from compression.graph_sizes import tensor_bytes
+from compression.graph_sizes import stored_once, tensor_bytes
 from compression.precisions import PRECISIONS, estimated_bytes
 from gpt_tasks.backbone.architectures import family_of, read_config
 from gpt_tasks.backbone.json_files import read_json
@@ -90,7 +90,9 @@ def inspect(graph: Path) -> Inspection:
     used_by = {name: node.op_type for node in _nodes(model.graph) for name in node.input}
     kinds: dict[str, int] = defaultdict(int)
     types: dict[str, int] = defaultdict(int)
-    for name, tensor in tensors.items():
+    names = {id(tensor): name for name, tensor in tensors.items()}
+    for tensor in stored_once(tensors.values()):
+        name = names[id(tensor)]
         kinds[_kind(name, tensor, used_by.get(name, ""))] += tensor_bytes(tensor)
         types[TensorProto.DataType.Name(tensor.data_type).lower()] += tensor_bytes(tensor)
     operators = Counter(node.op_type for node in _nodes(model.graph))
@@ -168,17 +170,14 @@ def _values(graph: Path, tensor: TensorProto) -> np.ndarray:
 
 
 def _duplicates(graph: Path, tensors: Mapping[str, TensorProto]) -> list[list[str]]:
-    """Tensors may share a place in a file, which costs nothing: those are not doubles."""
+    names = {id(tensor): name for name, tensor in tensors.items()}  # a constant's name is its node's output
     by_size: dict[tuple, list[str]] = defaultdict(list)
-    places: set[tuple] = set()
-    for name, tensor in tensors.items():
-        place = tuple(sorted((entry.key, entry.value) for entry in tensor.external_data))
-        if tensor_bytes(tensor) >= _LARGE and not (place and place in places):
-            places.add(place)
-            by_size[tensor.data_type, *sorted(tensor.dims)].append(name)
+    for tensor in stored_once(tensors.values()):
+        if tensor_bytes(tensor) >= _LARGE:
+            by_size[tensor.data_type, *sorted(tensor.dims)].append(names[id(tensor)])
     doubles = []
-    for names in by_size.values():
-        remaining = names
+    for alike in by_size.values():
+        remaining = alike
         while len(remaining) > 1:
             first, *others = remaining
             values = _values(graph, tensors[first])

@@ -65,8 +65,7 @@ class BlockInteger:
         blocks = self._quantize(name, weight)
         codes, *others = self._store(graph, name, blocks)
         # The table is kept as the head's product wants it, [rows, blocks, bytes]; looking up wants [rows, bytes].
-        shape = graph.tensor(f"{name}.shape", np.array([len(weight), -1]))
-        table = graph.node("Reshape", [codes, shape], f"{name}.table")
+        table = graph.view(f"{name}.table", codes, [len(weight), weight.shape[1] * blocks.grid.bits // 8])
         return graph.fused(
             "GatherBlockQuantized",
             [table, ids, *others],

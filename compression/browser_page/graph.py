@@ -16,28 +16,20 @@ def for_browsers(model: onnx.ModelProto) -> onnx.ModelProto:
         model: a graph of this project's export; it is changed. Its weights may lie in another file.
     """
     nodes = list(model.graph.node)
-    made_by = {output: node for node in nodes for output in node.output}
     del model.graph.node[:]
     for node in nodes:
-        if node.op_type == _MISSING:
-            codes = made_by[node.input[0]].input[0]  # before they were reshaped for that operator
-            model.graph.node.extend(_looked_up(model.graph, node, codes))
-        else:
-            model.graph.node.append(node)
-    used = {name for node in model.graph.node for name in node.input}
-    for node in [node for node in model.graph.node if node.op_type == "Reshape" and node.output[0] not in used]:
-        model.graph.node.remove(node)
+        model.graph.node.extend(_looked_up(model.graph, node) if node.op_type == _MISSING else [node])
     used = {name for node in model.graph.node for name in node.input}
     for tensor in [tensor for tensor in model.graph.initializer if tensor.name not in used]:
         model.graph.initializer.remove(tensor)
     return model
 
 
-def _looked_up(graph: onnx.GraphProto, node: onnx.NodeProto, codes: str) -> Iterator[onnx.NodeProto]:
-    """(code - zero point) · scale of the rows `ids`: codes [rows, blocks, bytes] -> [batch, sequence, columns]"""
+def _looked_up(graph: onnx.GraphProto, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    """(code - zero point) · scale of the rows `ids`: codes [rows, bytes] -> [batch, sequence, columns]"""
     attributes = {attribute.name: attribute.i for attribute in node.attribute}
     bits, block = attributes["bits"], attributes["block_size"]
-    _, ids, scales, *zero_points = node.input
+    codes, ids, scales, *zero_points = node.input
     prefix, last = (
         f"{node.output[0]}.browser",
         numpy_helper.from_array(np.array([-1]), f"{node.output[0]}.browser.last"),
@@ -76,7 +68,8 @@ def _looked_up(graph: onnx.GraphProto, node: onnx.NodeProto, codes: str) -> Iter
     if zero_points:
         yield from unpacked(zero_points[0], "zero_points", [-1, 1])
         # Packed two in a byte, an odd number of them has one too many.
-        blocks = next(tensor.dims[1] for tensor in graph.initializer if tensor.name == codes)
+        size = next(tensor.dims[1] for tensor in graph.initializer if tensor.name == codes)
+        blocks = size * 8 // bits // block
         begin, end, axis = (number(n, np.array([v])) for n, v in (("begin", 0), ("end", blocks), ("axis", 2)))
         yield step("Slice", [f"{prefix}.zero_points.values", begin, end, axis], "zero_points.all")
         middle = f"{prefix}.zero_points.all"
