@@ -9,7 +9,7 @@ from time import perf_counter
 from compression.job import is_built
 from compression.recipe import RECIPES, recipe_names
 from compression.results import RESULTS
-from gpt_tasks.backbone.artifact import REPORT_NAME, Artifact
+from gpt_tasks.backbone.artifact import FORMAT, REPORT_NAME, Artifact, read_report
 from gpt_tasks.backbone.json_files import read_json
 from gpt_tasks.backbone.ort_engine import OrtEngine
 from gpt_tasks.home import home
@@ -45,13 +45,18 @@ class Variant:
         return {"ratio": ratio, "tasks": scores}
 
 
+def _is_of_this_version(model: Path) -> bool:
+    """Whether the engine reads a recipe's model: not where an older version of this project has built it."""
+    return (model / REPORT_NAME).is_file() and read_report(model).get("format") == FORMAT
+
+
 def variants(served: Artifact) -> list[Variant]:
     """The served model's precisions, then those of recipes: built ones, and those that can be built on demand."""
     found = [Variant(served.report["model"], precision, served.folder) for precision in served.precisions]
     names = dict.fromkeys([*recipe_names(), *(path.name for path in sorted((home() / "recipes").glob("own-*/")))])
     for name in names:
         model = home() / "recipes" / name / "model"
-        if is_built(name) and (model / REPORT_NAME).is_file():
+        if is_built(name) and _is_of_this_version(model):
             found += [Variant(name, precision, model, name) for precision in Artifact(model).precisions]
         elif name in BUILDABLE and (RECIPES / f"{name}.yaml").is_file():
             found.append(Variant(name, "int8", None, name))

@@ -20,6 +20,7 @@ from compression.model_or_artifact import open_model_or_artifact
 from compression.recipe import Bench, Evaluate, Export, Recipe, Step, Teaching
 from compression.recipe_steps import WORK, Place, baseline
 from compression.results import RESULTS, collect
+from gpt_tasks.backbone.artifact import FORMAT
 from gpt_tasks.backbone.json_files import read_json, write_json
 from gpt_tasks.backbone.weights import fingerprint
 from gpt_tasks.errors import UserError
@@ -72,7 +73,7 @@ class RecipeRun:
         """
         (self.out / "steps").mkdir(parents=True, exist_ok=True)
         original = open_model_or_artifact(self.recipe.model, self.report)
-        self._key = _hash(_VERSION, fingerprint(original.weights))
+        self._key = _hash(_VERSION, FORMAT, fingerprint(original.weights))
         found = {}
         here = self.recipe.model
         last = max(n for n, (_, step) in enumerate(self.recipe.steps, 1) if isinstance(step, Export))

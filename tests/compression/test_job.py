@@ -1,6 +1,8 @@
 """Recipes in a process of their own, and the variants that they leave."""
 
+import json
 import os
+import shutil
 import time
 
 import pytest
@@ -88,6 +90,17 @@ class TestComparison:
         assert {v.recipe for v in there if not v.folder} == {"pruned-30-recovered-int8", "half-depth-distilled-int8"}
         keys = [there[1].key, "nonsense", there[0].key]
         assert by_key(keys, there) == [there[1], there[0]]
+
+    def test_what_an_older_version_has_built_is_left_out(self, tiny_artifact, tmp_path, monkeypatch):
+        monkeypatch.setenv("GPT_TASKS_HOME", str(tmp_path))
+        artifact, _ = tiny_artifact("llama")
+        built = tmp_path / "recipes" / "int4"
+        shutil.copytree(artifact.folder, built / "model")
+        (built / "results.json").write_text("{}")
+        assert "int4" in {variant.recipe for variant in variants(artifact)}
+        report = built / "model" / "report.json"
+        report.write_text(json.dumps({**json.loads(report.read_text()), "format": 1}))
+        assert "int4" not in {variant.recipe for variant in variants(artifact)}
 
     @pytest.mark.parametrize("as_chat", [True, False])
     def test_an_answer_is_the_greedy_text(self, tiny_artifact, as_chat):
