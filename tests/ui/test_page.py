@@ -230,6 +230,10 @@ def tiny_server(tiny_artifact, tmp_path_factory):
     (folder / "chat_template.jinja").unlink()
     report = json.loads((folder / "report.json").read_text())
     del report["files"]["chat_template.jinja"]
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    del settings["chat_template"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    report["files"]["tokenizer_config.json"]["bytes"] = (folder / "tokenizer_config.json").stat().st_size
     (folder / "report.json").write_text(json.dumps(report))
     with serve({"GPT_TASKS_MODEL": str(folder)}, folder.with_name("log")) as server:
         yield server
