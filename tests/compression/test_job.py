@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -50,18 +51,21 @@ def test_a_job_is_ended_by_time(recipe):
     assert error.value.key == "job_too_long"
 
 
+def children():
+    """Processes that this one has started."""
+    return set(Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split())
+
+
 def test_who_stops_looking_stops_the_job(recipe):
+    others = children()  # of other tests
     states = follow(recipe, job_folder(read_recipe(recipe)), Limits(megabytes=50), lambda: False)
     next(states)
     next(states)
-    mine = f"/proc/{os.getpid()}/task/{os.getpid()}/children"
-    with open(mine) as children:
-        before = set(children.read().split())
-    assert before
+    job = children() - others
+    assert job
     states.close()
     time.sleep(0.2)
-    with open(mine) as children:
-        assert not before & set(children.read().split())
+    assert not job & children()
     assert not is_built("mine")
 
 
