@@ -58,6 +58,11 @@ def test_mistakes(bert, tmp_path, options, message):
     assert "Traceback" not in done.stderr and not (tmp_path / "out").exists()
 
 
+def test_a_model_that_is_not_there_is_what_is_said_first(tmp_path):
+    done = compress("export", tmp_path / "nowhere", tmp_path / "out", "--budget", "0.1")
+    assert done.returncode == 2 and "is not a model's folder" in done.stderr
+
+
 def test_options_of_the_other_route(tiny_folder, tmp_path):
     folder = tiny_folder("llama")[0]
     done = compress("export", folder, tmp_path / "out", "--budget", "0.1")

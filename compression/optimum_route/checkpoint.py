@@ -10,7 +10,7 @@ from gpt_tasks.backbone.artifact import REPORT_NAME
 from gpt_tasks.backbone.hub import fetch, fetch_config, find_repository, is_hub_id
 from gpt_tasks.backbone.json_files import read_json
 from gpt_tasks.backbone.safetensors_reader import SafetensorsFolder
-from gpt_tasks.backbone.weights import CHECKPOINT_FILES, DEFAULT
+from gpt_tasks.backbone.weights import CHECKPOINT_FILES, DEFAULT, open_model
 from gpt_tasks.errors import UserError
 
 _PATTERNS = (*CHECKPOINT_FILES, "*.txt", "*.model")  # vocabularies of other tokenizers
@@ -62,7 +62,8 @@ def other_checkpoint(
         repository = find_repository(name, revision)
         config = fetch_config(repository)
     else:
-        return None  # nothing at all: `open_model` says so
+        open_model(name)  # says what is wrong with the name
+        return None
     if wanted in (None, "text-generation") and _has_own_graph(config, wanted):
         return None
     _require_known_code(name, config, remote_code)
