@@ -77,8 +77,8 @@ def find_task(name: str, config: Mapping, wanted: str | None = None) -> Task:
     if supported is None:
         raise UserError(
             f"{name} is a model of the type {config.get('model_type')!r}, which neither this project's graphs nor "
-            "optimum's exporter know. Llama, Mistral, Qwen2 and GPT-2 are exported here; optimum's list is at "
-            "https://huggingface.co/docs/optimum-onnx/onnx/overview"
+            "optimum's exporter know. Llama, Mistral, Qwen2 and GPT-2 are exported here; optimum's documentation "
+            "lists the others."
         )
     task = TASKS[wanted] if wanted is not None else _task_of_class(name, config)
     if task.export_name not in supported:
