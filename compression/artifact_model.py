@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import TensorProto, numpy_helper
-from onnx.external_data_helper import load_external_data_for_tensor
+from onnx import TensorProto
 
+from compression.onnx_tensors import tensor_values
 from gpt_tasks.backbone.artifact import Artifact
 from gpt_tasks.backbone.joined_matrices import joined_matrices
 from gpt_tasks.backbone.json_files import read_json
@@ -66,11 +66,7 @@ class ArtifactWeights(Mapping[str, np.ndarray]):
 
     def __getitem__(self, name: str) -> np.ndarray:
         stored, transposed, rows = self._parts[name]
-        tensor = self._tensors[stored]
-        if tensor.data_location == TensorProto.EXTERNAL:
-            tensor = TensorProto.FromString(tensor.SerializeToString())
-            load_external_data_for_tensor(tensor, str(self._folder))
-        values = numpy_helper.to_array(tensor)
+        values = tensor_values(self._tensors[stored], self._folder)
         return np.ascontiguousarray((values.T if transposed else values)[rows])
 
     def __iter__(self) -> Iterator[str]:

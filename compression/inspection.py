@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import TensorProto, numpy_helper
-from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
+from onnx import TensorProto
+from onnx.external_data_helper import uses_external_data
 
 from compression.block_settings import BlockSettings
 from compression.graph import PRODUCER
-from compression.graph_sizes import stored_once, tensor_bytes
+from compression.onnx_tensors import stored_once, tensor_bytes, tensor_values
 from compression.precisions import PRECISIONS, estimated_bytes
-from gpt_tasks.backbone.architectures import family_of, read_config
+from gpt_tasks.backbone.architectures import read_config
 from gpt_tasks.backbone.json_files import read_json
 from gpt_tasks.errors import UserError
 from gpt_tasks.transformer.config import DecoderConfig
@@ -90,9 +90,7 @@ def inspect(graph: Path) -> Inspection:
     used_by = {name: node.op_type for node in _nodes(model.graph) for name in node.input}
     kinds: dict[str, int] = defaultdict(int)
     types: dict[str, int] = defaultdict(int)
-    names = {id(tensor): name for name, tensor in tensors.items()}
-    for tensor in stored_once(tensors.values()):
-        name = names[id(tensor)]
+    for name, tensor in stored_once(tensors).items():
         kinds[_kind(name, tensor, used_by.get(name, ""))] += tensor_bytes(tensor)
         types[TensorProto.DataType.Name(tensor.data_type).lower()] += tensor_bytes(tensor)
     operators = Counter(node.op_type for node in _nodes(model.graph))
@@ -162,26 +160,18 @@ def _shape(value: onnx.ValueInfoProto) -> list[str | int]:
     return [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
 
 
-def _values(graph: Path, tensor: TensorProto) -> np.ndarray:
-    if uses_external_data(tensor):
-        tensor = TensorProto.FromString(tensor.SerializeToString())
-        load_external_data_for_tensor(tensor, str(graph.parent))
-    return numpy_helper.to_array(tensor)
-
-
 def _duplicates(graph: Path, tensors: Mapping[str, TensorProto]) -> list[list[str]]:
-    names = {id(tensor): name for name, tensor in tensors.items()}  # a constant's name is its node's output
     by_size: dict[tuple, list[str]] = defaultdict(list)
-    for tensor in stored_once(tensors.values()):
+    for name, tensor in stored_once(tensors).items():
         if tensor_bytes(tensor) >= _LARGE:
-            by_size[tensor.data_type, *sorted(tensor.dims)].append(names[id(tensor)])
+            by_size[tensor.data_type, *sorted(tensor.dims)].append(name)
     doubles = []
     for alike in by_size.values():
         remaining = alike
         while len(remaining) > 1:
             first, *others = remaining
-            values = _values(graph, tensors[first])
-            same = [name for name in others if _equal(values, _values(graph, tensors[name]))]
+            values = tensor_values(tensors[first], graph.parent)
+            same = [name for name in others if _equal(values, tensor_values(tensors[name], graph.parent))]
             if same:
                 doubles.append([first, *same])
             remaining = [name for name in others if name not in same]
@@ -199,7 +189,6 @@ def _config_beside(graph: Path) -> dict:
 
 def _own_config(config: Mapping) -> DecoderConfig | None:
     try:
-        family_of(config)
         return read_config(config)
     except UserError:
         return None  # another family, or nothing that says: then no sizes can be promised
@@ -239,7 +228,7 @@ def _format_findings(found: Inspection, ours: DecoderConfig | None) -> Iterator[
         yield Finding(
             "activations in 8 bits with one scale a tensor",
             "a few massive activations make that scale coarse, which wrecks small GPTs (perplexity 1.5 to 8 times); "
-            "int8 here has a scale a token. Check it: python -m compression check",
+            "int8 here has a scale a token",
         )
     if floats < 0.5 * total or floats < 20 * 10**6:
         return

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 from compression.usage_examples import PLAIN_CAUSAL, in_javascript
 
-_JAVASCRIPT_DTYPES = {"int8_blocks": "q8", "int4": "q4"}
 _LICENCES = {"SmolLM2-135M-Instruct": "apache-2.0"}
 
 
@@ -50,7 +49,7 @@ def model_card(facts: Mapping, uniform: bool = True) -> str:
     elsewhere = _ELSEWHERE.format(
         first=entry["file"].removeprefix("onnx/"),
         plain=PLAIN_CAUSAL.format(file=entry["file"]),
-        javascript=in_javascript("text-generation", _JAVASCRIPT_DTYPES.get(precision, precision), True),
+        javascript=in_javascript("text-generation", precision, True),
     )
     return f"""---
 library_name: onnxruntime

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gpt_tasks.backbone.artifact import read_report
-from gpt_tasks.errors import UserError
+from gpt_tasks.errors import UserError, first_line
 
 
 def require_repository_name(name: str, token_too: bool = True) -> None:
@@ -27,7 +27,7 @@ def require_repository_name(name: str, token_too: bool = True) -> None:
 
 
 def push(folder: Path, name: str, private: bool) -> str:
-    """Uploads the files that report.json lists, and itself; files of an older export go.
+    """Uploads what is in the folder; graphs of an older export that is there go.
 
     Returns:
         the address of the model's page
@@ -56,14 +56,10 @@ def push(folder: Path, name: str, private: bool) -> str:
                 f"The hub refuses to write to {name}: the token has no write access to it. Make one that has, or name "
                 f"a model of your own. The folder {folder} is kept."
             ) from error
-        raise UserError(f"The hub refused {name}: {_first_line(error)}. The folder {folder} is kept.") from error
+        raise UserError(f"The hub refused {name}: {first_line(error)}. The folder {folder} is kept.") from error
     except (RequestException, OSError) as error:
         raise UserError(
-            f"The upload to {name} broke off: {_first_line(error)}. The folder {folder} is kept; run the same command "
+            f"The upload to {name} broke off: {first_line(error)}. The folder {folder} is kept; run the same command "
             "again when the network is back."
         ) from error
     return str(address)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]

@@ -20,17 +20,20 @@ for _ in range(20):
     ids = np.concatenate([ids, new], axis=1)
 print(tokenizer.decode(ids[0]))"""
 """Writes 20 tokens with onnxruntime alone; to be formatted with `file`"""
+_DTYPES = {"int8_blocks": "q8", "int4": "q4"}
+"""what transformers.js calls a precision, where that is another name"""
 _WRITING = ("text-generation", "text2text-generation")
 
 
-def in_javascript(task: str, dtype: str, data_apart: bool) -> str:
+def in_javascript(task: str, precision: str, data_apart: bool) -> str:
     """
     Args:
         task: a pipeline of transformers.js
-        dtype: what transformers.js calls a precision
         data_apart: the weights lie in files beside the graphs
     """
-    options = f"dtype: '{dtype}'" + (", use_external_data_format: true" if data_apart else "")
+    options = f"dtype: '{_DTYPES.get(precision, precision)}'" + (
+        ", use_external_data_format: true" if data_apart else ""
+    )
     length = ", { max_new_tokens: 40 }" if task in _WRITING else ""
     return f"""With transformers.js (`dtype`: what the file's name ends in, `fp32` for none, `q8` for `quantized`):
 

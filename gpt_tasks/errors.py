@@ -13,3 +13,8 @@ class UserError(Exception):
         super().__init__(message)
         self.key = key
         self.values = values
+
+
+def first_line(error: Exception) -> str:
+    """Of what a library's exception says: enough to go into a sentence of ours."""
+    return str(error).strip().split("\n")[0]

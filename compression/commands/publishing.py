@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 from compression.push import push, require_repository_name
 from gpt_tasks.errors import UserError
@@ -39,5 +38,5 @@ def publish(arguments: argparse.Namespace) -> None:
         kind = "a private model" if arguments.private else "a model"
         sys.stderr.write(f"It would be uploaded to {arguments.push} on the hub, {kind} if it is new.\n")
         return
-    address = push(Path(arguments.out), arguments.push, arguments.private)
+    address = push(arguments.out, arguments.push, arguments.private)
     sys.stderr.write(f"uploaded to {address}\n")

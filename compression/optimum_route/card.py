@@ -29,7 +29,7 @@ for i in decoder.get_inputs():
         feed[i.name] = np.zeros([1, i.shape[1], 1, i.shape[3]], np.float32)
 ids = np.array([[AutoConfig.from_pretrained("THIS_FOLDER").decoder_start_token_id]])
 for _ in range(20):
-    logits = decoder.run(["logits"], {{**{{k: v for k, v in feed.items()}}, "input_ids": ids}})[0]
+    logits = decoder.run(["logits"], {{**feed, "input_ids": ids}})[0]
     ids = np.concatenate([ids, logits[:, -1:].argmax(-1)], axis=1)
 print(tokenizer.decode(ids[0]))""",
 }
@@ -39,7 +39,7 @@ from transformers import AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")
 session = onnxruntime.InferenceSession("THIS_FOLDER/{file}")
-read = tokenizer({example}, return_tensors="np")
+read = tokenizer("Once upon a time", return_tensors="np")
 types = np.zeros_like(read["input_ids"])  # not every tokenizer gives token types, which are 0 for one text
 [{output}] = session.run(["{output}"], {{i.name: read.get(i.name, types) for i in session.get_inputs()}})
 print({output}.shape)"""
@@ -67,13 +67,9 @@ def card(facts: Mapping, config: Mapping, data_apart: bool) -> str:
             f'{part}_file_name="{name}"'
             for part, name in zip(("encoder", "decoder", "decoder_with_past"), (*names, names[-1]), strict=True)
         )
-    writes = task.cached
     output = "last_hidden_state" if task.kind == "features" else "logits"
-    example = '"Once upon a time"'
-    plain = _PLAIN.get(task.kind, _PLAIN_ENCODER).format(
-        file=first[0], decoder=first[-1], output=output, example=example
-    )
-    use = _WRITE if writes else _READ.format(output=output)
+    plain = _PLAIN.get(task.kind, _PLAIN_ENCODER).format(file=first[0], decoder=first[-1], output=output)
+    use = _WRITE if task.cached else _READ.format(output=output)
     return f"""---
 library_name: onnxruntime
 {f"license: {config['license']}" if isinstance(config.get("license"), str) else "# license: that of the base model"}
@@ -103,7 +99,7 @@ from transformers import AutoTokenizer
 
 model = {task.optimum_class}.from_pretrained("THIS_FOLDER", subfolder="onnx", {files})
 tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")
-inputs = tokenizer({example}, return_tensors="pt")
+inputs = tokenizer("Once upon a time", return_tensors="pt")
 {use}
 ```
 
@@ -113,12 +109,8 @@ With onnxruntime alone:
 {plain}
 ```
 
-{in_javascript(task.name, _dtype(next(iter(facts["precisions"]))), data_apart)}
+{in_javascript(task.name, next(iter(facts["precisions"])), data_apart)}
 """
-
-
-def _dtype(precision: str) -> str:
-    return {"int4": "q4"}.get(precision, precision)
 
 
 def _loss(facts: Mapping, precision: str) -> str:

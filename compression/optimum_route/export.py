@@ -12,6 +12,7 @@ from compression.optimum_route.card import card
 from compression.optimum_route.checkpoint import Checkpoint
 from compression.optimum_route.graphs import (
     SUFFIXES,
+    exchange,
     fuse,
     graph_files,
     load,
@@ -19,7 +20,6 @@ from compression.optimum_route.graphs import (
     quantize,
     quiet,
     remove_parts,
-    use_fused,
     with_data,
     write_graphs,
 )
@@ -28,7 +28,7 @@ from compression.optimum_route.schemes import SCHEMES
 from compression.optimum_route.tasks import Task
 from gpt_tasks.backbone.artifact import FORMAT, OPTIMUM, REPORT_NAME
 from gpt_tasks.backbone.json_files import write_json
-from gpt_tasks.errors import UserError
+from gpt_tasks.errors import UserError, first_line
 from gpt_tasks.home import require_free_space, whole_folder
 from gpt_tasks.memory import require_memory
 from gpt_tasks.progress import Progress, Report, silent
@@ -131,10 +131,9 @@ def _make_readings(checkpoint: Checkpoint, folder: Path, texts: Sequence[str]) -
             tokenizer = AutoTokenizer.from_pretrained(folder, **code)
             config = AutoConfig.from_pretrained(folder, **code)
     except (OSError, ValueError, KeyError, ImportError, TypeError) as error:  # TypeError: no vocabulary to read
-        reason = str(error).strip().split("\n")[0]
         raise UserError(
-            f"{checkpoint.name} has no tokenizer that transformers can load ({reason}). Put the tokenizer's files "
-            "beside its weights."
+            f"{checkpoint.name} has no tokenizer that transformers can load ({first_line(error)}). Put the "
+            "tokenizer's files beside its weights."
         ) from error
     return Readings(checkpoint.task, tokenizer, config, texts)
 
@@ -172,13 +171,11 @@ def _fuse(folder: Path, task: Task, readings: Readings, reference: Reading | Non
     with tempfile.TemporaryDirectory(dir=folder) as fused:
         if not fuse(folder, task, Path(fused)):
             return
-        kept = use_fused(folder, task, Path(fused))
-        if (
-            reference is None
-            or readings.compare(reference, readings.of(load(folder, task, "fp32"))).loss <= BUDGETS["fp32"]
-        ):
+        exchange(folder, task, Path(fused))
+        if reference is None:
             return
-        use_fused(folder, task, kept)
+        if readings.compare(reference, readings.of(load(folder, task, "fp32"))).loss > BUDGETS["fp32"]:
+            exchange(folder, task, Path(fused))
 
 
 def _quantize(

@@ -10,7 +10,7 @@ from pathlib import Path
 from compression.optimum_route.head_input import WithStates
 from compression.optimum_route.schemes import Scheme
 from compression.optimum_route.tasks import Task
-from gpt_tasks.errors import UserError
+from gpt_tasks.errors import UserError, first_line
 
 FOLDER = "onnx"
 SUFFIXES = {"fp32": "", "int8": "_int8", "int4": "_q4"}
@@ -63,8 +63,8 @@ def write_graphs(checkpoint: Path, task: Task, folder: Path, remote_code: bool) 
                 library_name="transformers",
             )
     except (ValueError, KeyError, RuntimeError, NotImplementedError, ImportError, OSError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(f"optimum's exporter can't export {checkpoint.name} for {task.name}: {reason}") from error
+        said = first_line(error)
+        raise UserError(f"optimum's exporter can't export {checkpoint.name} for {task.name}: {said}") from error
     (folder / FOLDER).mkdir()
     for file in made.iterdir():
         is_graph = ".onnx" in file.name
@@ -95,15 +95,15 @@ def fuse(folder: Path, task: Task, out: Path) -> bool:
             optimizer = ORTOptimizer.from_pretrained(folder / FOLDER, file_names=["model.onnx"])
             # Level 1: what more there is depends on the processor, and onnxruntime does it when it loads the graph.
             optimizer.optimize(OptimizationConfig(optimization_level=1), save_dir=out, file_suffix="")
-    except (NotImplementedError, KeyError):
+    except NotImplementedError:  # it knows the type of model, but not how its configuration tells the sizes
         return False
     finally:
         (folder / FOLDER / "config.json").unlink()
     return True
 
 
-def use_fused(folder: Path, task: Task, other: Path) -> Path:
-    """Exchanges the graph in fp32 with the one in another folder, and returns that folder."""
+def exchange(folder: Path, task: Task, other: Path) -> None:
+    """Exchanges the graph in fp32 with the one in another folder."""
     [name] = (Path(file).name for file in graph_files(task, "fp32"))
     aside = other / "aside"
     aside.mkdir()
@@ -111,7 +111,6 @@ def use_fused(folder: Path, task: Task, other: Path) -> Path:
         for file in with_data(source / name):
             shutil.move(file, target / file.name)
     aside.rmdir()
-    return other
 
 
 def quantize(folder: Path, task: Task, precision: str, scheme: Scheme) -> None:

@@ -15,7 +15,7 @@ class Task:
     """optimum's"""
     kind: Kind
     transformers_class: str
-    """that loads a checkpoint for it; the class of optimum.onnxruntime has ORT before that without Auto"""
+    """that loads a checkpoint for it"""
     mapping: str
     """transformers' table of model types and the classes that are this task's"""
     cached: bool = False
@@ -23,9 +23,9 @@ class Task:
 
     @property
     def optimum_class(self) -> str:
-        return {
-            "AutoModel": "ORTModelForFeatureExtraction",
-        }.get(self.transformers_class, self.transformers_class.replace("Auto", "ORT"))
+        if self.transformers_class == "AutoModel":
+            return "ORTModelForFeatureExtraction"
+        return self.transformers_class.replace("Auto", "ORT")
 
     @property
     def export_name(self) -> str:
@@ -109,8 +109,10 @@ def _supported_tasks(model_type: object) -> set[str] | None:
     import optimum.exporters.onnx.model_configs  # noqa: F401  (fills the table that is read below)
     from optimum.exporters.tasks import TasksManager
 
+    if not isinstance(model_type, str):
+        return None
     try:
         tasks = TasksManager.get_supported_tasks_for_model_type(model_type, "onnx", library_name="transformers")
-    except (KeyError, AttributeError):  # AttributeError: a model type that is no text
+    except KeyError:
         return None
     return set(tasks)

@@ -10,7 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from gpt_tasks.backbone.json_files import read_json
-from gpt_tasks.errors import UserError
+from gpt_tasks.errors import UserError, first_line
 
 DEFAULT_REVISION = "main"
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
@@ -165,8 +165,7 @@ def _hub_errors(repository: str, revision: str | None) -> Iterator[None]:
     except EntryNotFoundError as error:
         raise UserError(f"{repository} has no config.json, so what it is can't be told.") from error
     except (HfHubHTTPError, RequestException, OSError) as error:
-        reason = str(error).strip().split("\n")[0]
         raise UserError(
-            f"{repository} could not be fetched from the hub: {reason}\nCheck the network and run the same command "
-            "again: files that were fetched whole are kept."
+            f"{repository} could not be fetched from the hub: {first_line(error)}\nCheck the network and run the same "
+            "command again: files that were fetched whole are kept."
         ) from error
