@@ -15,6 +15,8 @@ Stage = Literal[
     "checking",
     "training",
     "classifying",
+    "encoding",
+    "extracting",
     "pruning",
     "teaching",
     "measuring",

@@ -199,7 +199,7 @@ class TestClassification:
         data.write_text("\n".join(["text,label", *lines]))
         done = call("teach", "--data", data, "--out", tmp_path / "mine", "--json")
         assert json.loads(done.stdout)["cross_validated_accuracy"] == 1, done.stderr
-        assert {path.name for path in (tmp_path / "mine").iterdir()} == {"classifier.safetensors", "confusion.png"}
+        assert {path.name for path in (tmp_path / "mine").iterdir()} == {"classifier.safetensors", "confusion.svg"}
         done = call("classify", "--task", tmp_path / "mine", "--text", "Boil the potatoes.")
         assert done.stdout.startswith("food  "), done.stderr
         done = call("evaluate", "--task", tmp_path / "mine", "--data", data, "--json")

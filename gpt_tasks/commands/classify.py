@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from gpt_tasks.backbone.backbone import load_backbone
@@ -47,28 +48,21 @@ def run(arguments: argparse.Namespace) -> None:
         def done(count: int) -> None:
             report(Progress("classifying", count, len(texts), "texts"))
 
-        found = (
-            _zero_shot(arguments, texts, report, done)
-            if arguments.labels is not None
-            else _task(arguments, texts, report, done)
-        )
-    for record, line in found:
-        sys.stdout.write((json.dumps(record, ensure_ascii=False) if arguments.json else line) + "\n")
-
-
-def _task(
-    arguments: argparse.Namespace, texts: list[str], report: Report, done: Callable[[int], None]
-) -> list[tuple[dict, str]]:
-    classifier = make_classifier(arguments, report)
-    results = classifier.classify(texts, done)
-    return [
-        (_record(text, result, classifier), _line(text, result)) for text, result in zip(texts, results, strict=True)
-    ]
+        if arguments.labels is not None:
+            results = _zero_shot(arguments, texts, report, done)
+            record, line = _zero_shot_record, _zero_shot_line
+        else:
+            classifier = make_classifier(arguments, report)
+            results = classifier.classify(texts, done)
+            record, line = partial(_record, classifier), _line
+    for text, result in zip(texts, results, strict=True):  # of many texts, one record at a time is in memory
+        shown = json.dumps(record(text, result), ensure_ascii=False) if arguments.json else line(text, result)
+        sys.stdout.write(shown + "\n")
 
 
 def _zero_shot(
     arguments: argparse.Namespace, texts: list[str], report: Report, done: Callable[[int], None]
-) -> list[tuple[dict, str]]:
+) -> list[Classified]:
     backbone = load_backbone(arguments.model, arguments.precision, report)
     classifier = ZeroShotClassifier(
         backbone.engine,
@@ -78,12 +72,24 @@ def _zero_shot(
     )
     found = []
     for count, text in enumerate(texts, 1):
-        result = classifier.classify(text)
-        record = {"text": text, "label": result.label, "tokens": result.tokens, "cut": result.cut}
-        cut = f"  [cut to {MOST_TOKENS} of {result.tokens} tokens]" if result.cut else ""
-        found.append(({**record, "probabilities": result.probabilities}, _line(text, result) + cut))
+        found.append(classifier.classify(text))
         done(count)
     return found
+
+
+def _zero_shot_record(text: str, result: Classified) -> dict:
+    return {
+        "text": text,
+        "label": result.label,
+        "tokens": result.tokens,
+        "cut": result.cut,
+        "probabilities": result.probabilities,
+    }
+
+
+def _zero_shot_line(text: str, result: Classified) -> str:
+    cut = f"  [cut to {MOST_TOKENS} of {result.tokens} tokens]" if result.cut else ""
+    return _line(text, result) + cut
 
 
 def _texts(arguments: argparse.Namespace) -> list[str]:
@@ -97,7 +103,7 @@ def _texts(arguments: argparse.Namespace) -> list[str]:
     return [row.text for row in parse_texts(sys.stdin.buffer.read(), "standard input")]
 
 
-def _record(text: str, result: Classified, classifier: TextClassifier | TaughtClassifier) -> dict:
+def _record(classifier: TextClassifier | TaughtClassifier, text: str, result: Classified) -> dict:
     record = {"text": text, "label": result.label, "probability": result.confidence}
     if isinstance(classifier, TextClassifier) and classifier.task.out_of_scope is not None:
         record["out_of_scope"] = result.out_of_scope

@@ -31,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     formats = parser.add_mutually_exclusive_group()
     formats.add_argument("--json", action="store_true", help="print JSON")
     formats.add_argument("--csv", action="store_true", help="print CSV")
-    formats.add_argument("--conll", action="store_true", help="print words with their BIO tags")
+    formats.add_argument(
+        "--conll", action="store_true", help="print words with their BIO tags, and a column for each event or head"
+    )
     parser.add_argument("--progress", choices=["bar", "json", "none"], default="bar")
 
 

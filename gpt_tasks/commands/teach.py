@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
         engine = EncoderEngine(artifact, arguments.precision or preferred_precision(artifact.precisions))
         reader = FeatureReader(engine, WindowReader.of(artifact, artifact.load_tokenizer()))
         features = reader.read(
-            [row.text for row in rows], lambda count: report(Progress("reading", count, len(rows), "texts"))
+            [row.text for row in rows], lambda count: report(Progress("encoding", count, len(rows), "texts"))
         )
     with whole_folder(arguments.out) as folder:
         learned = learn(features, truth, labels, folder / PICTURE_NAME)

@@ -1,6 +1,6 @@
 """Everything about one text: what it says, what about, and who and what is in it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from gpt_tasks.backbone.backbone import Backbone
@@ -10,7 +10,7 @@ from gpt_tasks.tasks.extraction.extractors import Extractors
 from gpt_tasks.tasks.extraction.text_extraction import Extracted, Part, require_text
 
 MOST_CHARACTERS = 100_000
-"""of a text: it is read several times, and a classification can't be stopped half-way"""
+"""of a text, which is read several times"""
 ENTITIES, RELATIONS, EVENTS = "news", "conll04", "litbank"
 """The schemas that are taken where none is named: those for text of any kind."""
 
@@ -35,12 +35,14 @@ def analyse(
     entities: str = ENTITIES,
     relations: str = RELATIONS,
     events: str = EVENTS,
+    between: Callable[[], None] = lambda: None,
 ) -> Iterator[Part | Analysis]:
     """Entities, relations and events come from one reading, in which the backbone is as it is; each classification
     has its own adapter, and so its own reading.
 
     Args:
         entities, relations, events: schemas
+        between: called after every batch of a classification; may raise to stop
 
     Yields:
         every piece of the text, as it is done, and in the end the analysis
@@ -58,7 +60,7 @@ def analyse(
             extracted[found.task].extend(found)
         tokens += part.tokens
         yield part
-    classified = {name: classifiers.get(name, backbone).classify([text])[0] for name in available()}
+    classified = {name: classifiers.get(name, backbone).classify([text], between=between)[0] for name in available()}
     yield Analysis(
         classified,
         extracted,

@@ -1,6 +1,7 @@
 """Which words pushed a decision: each is left out once, and what that changes is its weight (occlusion)."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,20 +23,25 @@ class WordWeight:
     """log p(label | text) - log p(label | text without it): above 0 it speaks for the label"""
 
 
-def attribute(classifier: TextClassifier, text: str, label: str) -> list[WordWeight]:
+def attribute(
+    classifier: TextClassifier, text: str, label: str, between: Callable[[], None] = lambda: None
+) -> list[WordWeight]:
     """Weights of all words; in long texts, of groups of neighbouring words.
 
     Only for texts that are read in one window: an empty list for longer ones.
+
+    Args:
+        between: called after every batch that is read; may raise to stop
     """
     index = classifier.task.labels.index(label)
-    whole = classifier.score([text])[0]
+    whole = classifier.score([text], between)[0]
     spans = [match.span() for match in re.finditer(r"\S+", text)]
     if whole.windows > 1 or len(spans) < 2:
         return []
     pieces = max(2, min(_MOST_PIECES, _MOST_TOKENS // max(1, whole.tokens)))
     groups = [(spans[g[0]][0], spans[g[-1]][1]) for g in np.array_split(np.arange(len(spans)), min(pieces, len(spans)))]
     without = [f"{text[:start]}{text[end:]}".strip() or " " for start, end in groups]
-    logits = np.stack([whole.logits, *(scored.logits for scored in classifier.score(without))])
+    logits = np.stack([whole.logits, *(scored.logits for scored in classifier.score(without, between))])
     likelihood = np.log(classifier.probabilities(logits)[:, index] + 1e-9)
     return [
         WordWeight(start, end, float(likelihood[0] - rest))

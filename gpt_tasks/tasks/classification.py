@@ -12,7 +12,9 @@ from gpt_tasks.tasks.trained_task import TrainedTask
 from gpt_tasks.tasks.windows import WindowReader
 
 CHUNK = 512
-"""Texts that are tokenized and sorted together: bounds the memory, and how long a stop has to wait."""
+"""Texts that are tokenized and sorted together: bounds the memory."""
+MOST_CHARACTERS = 2_000_000
+"""of one text: a long novel, a quarter of an hour to read"""
 
 
 @dataclass(frozen=True)
@@ -61,23 +63,33 @@ class TextClassifier:
     def __init__(self, engine: EncoderEngine, reader: WindowReader, task: TrainedTask) -> None:
         self._engine, self._reader, self.task = engine, reader, task
 
-    def classify(self, texts: Sequence[str], done: Callable[[int], None] = lambda count: None) -> list[Classified]:
+    def classify(
+        self,
+        texts: Sequence[str],
+        done: Callable[[int], None] = lambda count: None,
+        between: Callable[[], None] = lambda: None,
+    ) -> list[Classified]:
         """
         Args:
             done: told how many texts are classified, after every chunk; may raise to stop
+            between: called after every batch of windows, of which a long text has many; may raise to stop
 
         Raises:
-            UserError: a text that is empty.
+            UserError: a text that is empty or too long.
         """
         require_texts(texts)
         results: list[Classified] = []
         for begin in range(0, len(texts), CHUNK):
-            results += map(self._result, self.score(texts[begin : begin + CHUNK]))
+            results += map(self._result, self.score(texts[begin : begin + CHUNK], between))
             done(len(results))
         return results
 
-    def score(self, texts: Sequence[str]) -> list[Scored]:
-        """A long text's logits and features are means over its windows, which all count the same."""
+    def score(self, texts: Sequence[str], between: Callable[[], None] = lambda: None) -> list[Scored]:
+        """A long text's logits and features are means over its windows, which all count the same.
+
+        Args:
+            between: see `classify`
+        """
         windows = [self._reader.read(text) for text in texts]
         owners = [index for index, text in enumerate(windows) for _ in text.pieces]
         pieces = [piece for text in windows for piece in text.pieces]
@@ -87,6 +99,7 @@ class TextClassifier:
             for row, piece in enumerate(batch):
                 owner = owners[piece]
                 features[owner] += pooled[row] / len(windows[owner].pieces)
+            between()
         logits = self.task.head.logits(features)  # [texts, labels]; the head is linear: the mean of the windows' too
         return [
             Scored(logits[index], features[index], text.tokens, len(text.pieces)) for index, text in enumerate(windows)
@@ -118,7 +131,7 @@ class TextClassifier:
 def require_texts(texts: Sequence[str]) -> None:
     """
     Raises:
-        UserError: no text, or one that is empty.
+        UserError: no text, or one that is empty or too long.
     """
     if not texts:
         raise UserError("There is no text. Write one.", key="text_missing")
@@ -127,4 +140,11 @@ def require_texts(texts: Sequence[str]) -> None:
             where = "The text" if len(texts) == 1 else f"Text {number}"
             raise UserError(
                 f"{where} is empty. Write something in it, or leave it out.", key="text_empty", number=number
+            )
+        if len(text) > MOST_CHARACTERS:
+            raise UserError(
+                f"{where} has {len(text):,} characters; at most {MOST_CHARACTERS:,} are taken at once. Split it up.",
+                key="text_too_long",
+                characters=len(text),
+                most=MOST_CHARACTERS,
             )

@@ -12,6 +12,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ import numpy as np
 
 from gpt_tasks.tasks.calibration import fit_temperature
 
-PICTURE_NAME = "confusion.png"
+PICTURE_NAME = "confusion.svg"
 _SHRINKAGE = 0.7
 _SMALLEST = 1e-10  # of the largest: a direction with less is none, but rounding
 _FOLDS = 5
@@ -62,7 +63,7 @@ def learn(features: np.ndarray, truth: np.ndarray, labels: Sequence[str], pictur
     Args:
         features: [examples, features]
         truth: the labels' numbers, at least two examples each
-        picture: gets the confusion matrix as a PNG
+        picture: gets the confusion matrix as an SVG
     """
     from sklearn.model_selection import StratifiedKFold  # 75 MB that only who teaches needs, as in `fit`
 
@@ -110,7 +111,8 @@ def fit(features: np.ndarray, truth: np.ndarray, labels: int) -> Learned:
 
 
 def _draw(confusion: np.ndarray, labels: Sequence[str], picture: Path) -> None:
-    from matplotlib.figure import Figure  # takes half a second to import
+    import matplotlib  # takes half a second to import
+    from matplotlib.figure import Figure
     from sklearn.metrics import ConfusionMatrixDisplay
 
     count = len(labels)
@@ -122,7 +124,11 @@ def _draw(confusion: np.ndarray, labels: Sequence[str], picture: Path) -> None:
     display.plot(
         ax=figure.subplots(), cmap="Blues", colorbar=False, xticks_rotation="vertical", include_values=count <= 20
     )
-    figure.savefig(picture, dpi=100)
+    # The labels stay text: whoever shows the picture has fonts for their script, which this machine may not have.
+    # With a salt and without a date, the same lesson gives the same bytes.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": PICTURE_NAME}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(picture, format="svg", metadata={"Date": None})
 
 
 def _shown(label: str) -> str:

@@ -8,8 +8,9 @@ for each of Banking77's labels the question brings 74 % on dev where means alone
 
 import hashlib
 import json
+import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from gpt_tasks.tasks.heads import pool, softmax
 from gpt_tasks.tasks.lesson import Learned
 from gpt_tasks.tasks.text_files import LabelledText
 from gpt_tasks.tasks.windows import WindowReader
+from gpt_tasks.transformer.config import DecoderConfig
 
 QUESTION = '\nThis message means in one word: "'
 _TENSORS = ("mean", "deviation", "weight", "bias")
@@ -39,6 +41,11 @@ class Taught:
     learned: Learned
     fingerprint: str
     """of the backbone"""
+
+
+def features_width(config: DecoderConfig) -> int:
+    """How many features a text has."""
+    return 2 * len(feature_layers(config)) * config.hidden_size
 
 
 class FeatureReader:
@@ -60,17 +67,21 @@ class FeatureReader:
             done(sum(map(len, features)))
         return np.concatenate(features)
 
-    def chunks(self, texts: Sequence[str]) -> Iterator[np.ndarray]:
-        """What `read` gives, some texts at a time."""
+    def chunks(self, texts: Sequence[str], between: Callable[[], None] = lambda: None) -> Iterator[np.ndarray]:
+        """What `read` gives, some texts at a time.
+
+        Args:
+            between: called after every batch of windows; may raise to stop
+        """
         require_texts(texts)
-        width = 2 * len(feature_layers(self._engine.config)) * self._engine.config.hidden_size
+        width = features_width(self._engine.config)
         for begin in range(0, len(texts), CHUNK):
             chunk = texts[begin : begin + CHUNK]
             features = np.zeros((len(chunk), width), np.float32)
-            self._read_chunk(chunk, features)
+            self._read_chunk(chunk, features, between)
             yield features
 
-    def _read_chunk(self, texts: Sequence[str], features: np.ndarray) -> None:
+    def _read_chunk(self, texts: Sequence[str], features: np.ndarray, between: Callable[[], None]) -> None:
         windows = [self._reader.read(text).pieces for text in texts]
         owners = [(index, len(pieces)) for index, pieces in enumerate(windows) for _ in pieces]
         rows = [(*piece, *self._question) for pieces in windows for piece in pieces]
@@ -85,6 +96,7 @@ class FeatureReader:
             for index, row in zip(batch, np.concatenate(pooled, axis=1), strict=True):
                 owner, count = owners[index]
                 features[owner] += row / count
+            between()
 
 
 def numbered(rows: Sequence[LabelledText]) -> tuple[list[str], np.ndarray]:
@@ -161,24 +173,55 @@ def from_file(path: Path, artifact: Artifact) -> Taught:
             tensors = {name: file.get_tensor(name) for name in _TENSORS}
         settings, digest = metadata["classifier"], metadata["sha256"]
     except (SafetensorError, OSError, KeyError) as error:
-        raise UserError(
-            f"{path.name} is not a taught classifier, or it is damaged ({error}).", key="taught_damaged", file=path.name
-        ) from error
+        raise _damaged(path, error) from error
     if digest != _hash(settings, tensors):
         raise UserError(
             f"{path.name} was changed after it was made. Take the file as it was downloaded.",
             key="taught_edited",
             file=path.name,
         )
-    facts = json.loads(settings)
-    if facts["fingerprint"] != artifact.fingerprint:
+    try:
+        taught = _checked(json.loads(settings), tensors)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _damaged(path, error) from error
+    if taught.fingerprint != artifact.fingerprint:
         raise UserError(
             f"{path.name} was made with another model than this one. Teach it again here.",
             key="taught_other_backbone",
             file=path.name,
         )
-    learned = Learned(**tensors, temperature=facts["temperature"], confusion=np.array(facts["confusion"]))
-    return Taught(facts["labels"], learned, facts["fingerprint"])
+    if taught.learned.mean.size != features_width(artifact.config):
+        raise _damaged(path, f"{taught.learned.mean.size} features")
+    return taught
+
+
+def _checked(facts: dict, tensors: Mapping[str, np.ndarray]) -> Taught:
+    """The hash is no secret: whoever writes a file by hand can write one that fits.
+
+    Raises:
+        ValueError, KeyError, TypeError: what is there isn't a classifier.
+    """
+    labels, temperature = facts["labels"], facts["temperature"]
+    if not isinstance(labels, list) or len(labels) < 2 or not all(isinstance(label, str) for label in labels):
+        raise ValueError("labels must be a list of at least two strings")
+    if not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
+        raise ValueError("temperature must be a number above 0")
+    count, features = len(labels), tensors["mean"].size
+    confusion = np.array(facts["confusion"])
+    shapes = {"mean": (features,), "deviation": (features,), "weight": (count, features), "bias": (count,)}
+    for name, shape in shapes.items():
+        tensor = tensors[name]
+        if tensor.shape != shape or tensor.dtype != np.float32 or not np.isfinite(tensor).all():
+            raise ValueError(f"{name} must be finite float32 numbers of the shape {shape}")
+    if confusion.shape != (count, count) or confusion.dtype.kind != "i" or confusion.sum() <= 0:
+        raise ValueError(f"confusion must be counts of the shape {(count, count)}")
+    return Taught(labels, Learned(**tensors, temperature=temperature, confusion=confusion), facts["fingerprint"])
+
+
+def _damaged(path: Path, reason: object) -> UserError:
+    return UserError(
+        f"{path.name} is not a taught classifier, or it is damaged ({reason}).", key="taught_damaged", file=path.name
+    )
 
 
 def _hash(settings: str, tensors: dict[str, np.ndarray]) -> str:

@@ -17,7 +17,7 @@ from gpt_tasks.tasks.extraction.extractors import Extractors
 from gpt_tasks.tasks.extraction.formats import as_record
 from gpt_tasks.tasks.extraction.text_extraction import Extracted
 from gpt_tasks.ui import classification_html, extraction_html
-from gpt_tasks.ui.controls import CONCURRENCY, QUIETLY, Run, RunButtons, examples
+from gpt_tasks.ui.controls import CONCURRENCY, QUIETLY, Run, RunButtons, Stopped, examples
 from gpt_tasks.ui.streaming import chips, error_line
 from gpt_tasks.ui.texts import label, say
 
@@ -69,17 +69,17 @@ def build(background: BackboneInBackground, classifiers: Classifiers, extractors
         begin = perf_counter()
         try:
             backbone, text = background.get(), replace_surrogates(text or "")
-            for step in analyse(text, backbone, classifiers, extractors, entities, relations, events):
-                if run.stop_asked.is_set():
-                    if not run.discarded:
-                        yield gr.skip(), chips([say(request, "ended_stopped")])
-                    return
+            for step in analyse(text, backbone, classifiers, extractors, entities, relations, events, run.go_on):
+                run.go_on()
                 if isinstance(step, Analysis):
                     tasks = [extractors.get(schema, backbone) for schema in (entities, relations, events)]
                     yield _html(text, step, classifiers, tasks, backbone, request), _lines(step, begin, request)
                 elif step.words_done < step.words:
                     progress = chips([say(request, "words_done", done=step.words_done, total=step.words)])
                     yield gr.skip(), progress
+        except Stopped:
+            if not run.discarded:
+                yield gr.skip(), chips([say(request, "ended_stopped")])
         except UserError as error:
             yield gr.skip(), error_line(error, request)
 

@@ -16,7 +16,7 @@ from gpt_tasks.tasks.classifiers import Classifiers, available
 from gpt_tasks.tasks.text_files import read_text_file, require_at_most
 from gpt_tasks.tasks.zero_shot import MOST_TOKENS, TEMPLATE, ZeroShotClassifier
 from gpt_tasks.ui import classification_html
-from gpt_tasks.ui.controls import QUIETLY, Run, RunButtons, examples
+from gpt_tasks.ui.controls import QUIETLY, Run, RunButtons, Stopped, examples
 from gpt_tasks.ui.streaming import chips, error_line, notice_line
 from gpt_tasks.ui.texts import label, say
 
@@ -91,7 +91,7 @@ def build(background: BackboneInBackground, classifiers: Classifiers, tab: gr.Ta
             else:
                 classifier = classifiers.get(task, backbone)
             if len(texts) == 1 and not file:
-                yield from _one(classifier, texts[0], request)
+                yield from _one(classifier, texts[0], request, run)
             else:
                 yield from _many(classifier, texts, request, run)
         except UserError as error:
@@ -180,25 +180,39 @@ def _texts(text: str, line_by_line: bool, file: str | None) -> list[str]:
     return texts
 
 
-def _read(classifier: TextClassifier | ZeroShotClassifier, texts: Sequence[str]) -> list[Classified]:
+def _read(classifier: TextClassifier | ZeroShotClassifier, texts: Sequence[str], run: Run) -> list[Classified]:
+    """
+    Raises:
+        Stopped: the visitor stopped it, perhaps in the middle of a long text.
+    """
     if isinstance(classifier, TextClassifier):
-        return classifier.classify(texts)
+        return classifier.classify(texts, between=run.go_on)
     return [classifier.classify(text) for text in texts]
 
 
-def _one(classifier: TextClassifier | ZeroShotClassifier, text: str, request: gr.Request) -> Iterator[tuple]:
+def _one(classifier: TextClassifier | ZeroShotClassifier, text: str, request: gr.Request, run: Run) -> Iterator[tuple]:
     begin = perf_counter()
-    found = _read(classifier, [text])[0]
+    hidden = gr.update(visible=False), gr.update(visible=False)
+    try:
+        found = _read(classifier, [text], run)[0]
+    except Stopped:
+        if not run.discarded:
+            yield "", chips([say(request, "ended_stopped")]), *hidden
+        return
     milliseconds = 1000 * (perf_counter() - begin)
     task = classifier.task if isinstance(classifier, TextClassifier) else None
     decision = classification_html.decision(found, task, request)
     lines = _chips_of([found], milliseconds, request)
     if found.cut:
         lines = notice_line(say(request, "text_cut", most=MOST_TOKENS)) + lines
-    hidden = gr.update(visible=False), gr.update(visible=False)
     yield decision, lines, *hidden
+    if task is None or found.windows > 1:
+        return
     # The words come after the decision: they take as many readings of the text as it has words.
-    weights = attribute(classifier, text, found.label) if task is not None and found.windows == 1 else []
+    try:
+        weights = attribute(classifier, text, found.label, run.go_on)
+    except Stopped:
+        return  # the decision stands
     if weights:
         yield decision + classification_html.words(text, weights, request), lines, *hidden
 
@@ -211,9 +225,11 @@ def _many(
     chunk = CHUNK if isinstance(classifier, TextClassifier) else _ZERO_SHOT_CHUNK
     # The table stays as it is meanwhile: Gradio in the browser loses the second of two quick changes of visibility.
     for start in range(0, len(texts), chunk):
-        if run.stop_asked.is_set():
+        try:
+            run.go_on()
+            found += _read(classifier, texts[start : start + chunk], run)
+        except Stopped:
             break
-        found += _read(classifier, texts[start : start + chunk])
         yield "", chips([say(request, "texts_done", done=len(found), total=len(texts))]), gr.skip(), gr.skip()
     if run.discarded:
         return

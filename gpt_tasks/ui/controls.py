@@ -15,6 +15,10 @@ QUIETLY = {"queue": False, "show_progress": "hidden", "api_visibility": "private
 _LONGEST_STEP_SECONDS = 5  # reading a piece of a prompt, on a busy machine
 
 
+class Stopped(Exception):
+    """The visitor pressed Stop while something was read."""
+
+
 class Run:
     """One visitor's run of one tab: lets another event end it, and wait for that."""
 
@@ -23,6 +27,14 @@ class Run:
         self.discarded = False
         """nobody wants to see how far it came"""
         self.ended = Event()
+
+    def go_on(self) -> None:
+        """
+        Raises:
+            Stopped: Stop was pressed.
+        """
+        if self.stop_asked.is_set():
+            raise Stopped
 
 
 class RunButtons:

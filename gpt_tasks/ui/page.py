@@ -39,6 +39,7 @@ _FONTS = [
 ]
 _MONOSPACE = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 _DELETE_FILES = (3600, 6 * 3600)  # every hour, those that visitors could download for six hours
+_LARGEST_UPLOAD = "50mb"  # 50,000 long texts
 _QUEUE_LENGTH = 64  # visitors waiting; one more is told to come back
 
 
@@ -112,4 +113,5 @@ def launch_options() -> dict:
         "footer_links": [],
         "favicon_path": _ASSETS / "favicon.svg",
         "show_error": False,
+        "max_file_size": _LARGEST_UPLOAD,
     }

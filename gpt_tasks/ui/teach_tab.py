@@ -18,7 +18,7 @@ from gpt_tasks.tasks.text_files import LabelledText, read_text_file, require_at_
 from gpt_tasks.tasks.trained_task import TAUGHT_FILE
 from gpt_tasks.tasks.windows import WindowReader
 from gpt_tasks.ui.classification_html import decision
-from gpt_tasks.ui.controls import CONCURRENCY, Run, RunButtons
+from gpt_tasks.ui.controls import CONCURRENCY, Run, RunButtons, Stopped
 from gpt_tasks.ui.streaming import chips, error_line
 from gpt_tasks.ui.texts import label, say
 
@@ -89,17 +89,17 @@ def build(background: BackboneInBackground) -> None:
             rows = _rows(lines or "", file)
             labels, truth = numbered(rows)
             read = []
-            for chunk in _reader(backbone).chunks([row.text for row in rows]):
+            for chunk in _reader(backbone).chunks([row.text for row in rows], run.go_on):
                 read.append(chunk)
-                if run.stop_asked.is_set():
-                    break
                 yield chips([say(request, "texts_done", done=sum(map(len, read)), total=len(rows))]), *nothing
         except UserError as error:
             yield error_line(error, request), *nothing
             return
-        picture, learned = folder / PICTURE_NAME, None
-        if not run.stop_asked.is_set():
-            learned = learn_apart(np.concatenate(read), truth, labels, picture, run.stop_asked.is_set)
+        except Stopped:
+            yield chips([say(request, "ended_stopped")]), *nothing
+            return
+        picture = folder / PICTURE_NAME
+        learned = learn_apart(np.concatenate(read), truth, labels, picture, run.stop_asked.is_set)
         if learned is None:
             yield chips([say(request, "ended_stopped")]), *nothing
             return

@@ -15,7 +15,7 @@ from gpt_tasks.backbone.json_files import read_json, write_json
 from gpt_tasks.errors import UserError
 from gpt_tasks.tasks.attribution import attribute
 from gpt_tasks.tasks.calibration import expected_calibration_error, fit_temperature
-from gpt_tasks.tasks.classification import TextClassifier
+from gpt_tasks.tasks.classification import MOST_CHARACTERS, TextClassifier
 from gpt_tasks.tasks.classifiers import Classifiers, available
 from gpt_tasks.tasks.evaluation import evaluate_classifier
 from gpt_tasks.tasks.heads import softmax
@@ -173,6 +173,21 @@ class TestIntent:
         result = intent.classify(["so " * 400 + "what is my checking balance"])[0]
         assert result.windows == 3 and result.tokens > 400
 
+    def test_a_long_text_can_be_stopped_between_its_windows(self, intent):
+        class StoppedError(Exception):
+            pass
+
+        seen = []
+
+        def stop_after_two() -> None:
+            seen.append(None)
+            if len(seen) == 2:
+                raise StoppedError
+
+        with pytest.raises(StoppedError):
+            intent.classify(["please tell me what my balance is " * 1000], between=stop_after_two)
+        assert len(seen) == 2
+
     def test_domains(self, intent):
         assert intent.task.domain_of("balance") == "banking"
         assert intent.task.domain_of("oos") is None
@@ -185,9 +200,9 @@ class TestIntent:
         assert max(weights, key=lambda word: word.weight) == weights[-3]
         assert attribute(intent, "word " * 400, "weather") == []
 
-    @pytest.mark.parametrize("texts", [[], [""], ["fine", " \n"]])
-    def test_empty_texts_are_refused(self, intent, texts):
-        with pytest.raises(UserError, match=r"no text|is empty"):
+    @pytest.mark.parametrize("texts", [[], [""], ["fine", " \n"], ["a" * (MOST_CHARACTERS + 1)]])
+    def test_empty_or_endless_texts_are_refused(self, intent, texts):
+        with pytest.raises(UserError, match=r"no text|is empty|Split it up"):
             intent.classify(texts)
 
     def test_evaluation(self, intent):

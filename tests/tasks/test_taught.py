@@ -1,5 +1,6 @@
 """Features of the frozen backbone and what is taught on them."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -39,7 +40,7 @@ def reader(default_backbone):
 def made(reader, default_artifact, tmp_path_factory):
     labels, truth = numbered(ROWS)
     features = reader.read([row.text for row in ROWS])
-    learned = learn(features, truth, labels, tmp_path_factory.mktemp("lesson") / "confusion.png")
+    learned = learn(features, truth, labels, tmp_path_factory.mktemp("lesson") / "confusion.svg")
     return Taught(labels, learned, default_artifact.fingerprint)
 
 
@@ -110,23 +111,30 @@ class TestLearningApart:
     def made(self):
         rng = np.random.default_rng(2)
         truth = np.repeat([0, 1, 2], 6)
-        return rng.normal(size=(18, 40)).astype(np.float32) + np.eye(3, 40)[truth], truth, ["$a_$", "b" * 500, "ç"]
+        return rng.normal(size=(18, 40)).astype(np.float32) + np.eye(3, 40)[truth], truth, ["$a_$", "b" * 500, "退款"]
 
     def test_learns_the_same_as_here(self, tmp_path):
-        here = learn(*self.made(), tmp_path / "here.png")
-        there = learn_apart(*self.made(), tmp_path / "there.png", stopped=lambda: False)
+        here = learn(*self.made(), tmp_path / "here.svg")
+        there = learn_apart(*self.made(), tmp_path / "there.svg", stopped=lambda: False)
         for name in vars(here):
             np.testing.assert_allclose(getattr(there, name), getattr(here, name), rtol=1e-5)
-        assert (tmp_path / "there.png").read_bytes() == (tmp_path / "here.png").read_bytes()
+        assert (tmp_path / "there.svg").read_bytes() == (tmp_path / "here.svg").read_bytes()
+
+    def test_the_pictures_labels_are_text(self, tmp_path):
+        """No font for them is needed here."""
+        learn(*self.made(), tmp_path / "c.svg")
+        picture = (tmp_path / "c.svg").read_text("utf-8")
+        for label in ("$a_$", "b" * 40 + "…", "退款"):
+            assert picture.count(f">{label}<") == 2, label  # on both axes
 
     def test_ends_when_it_is_stopped(self, tmp_path):
-        assert learn_apart(*self.made(), tmp_path / "c.png", stopped=lambda: True) is None
+        assert learn_apart(*self.made(), tmp_path / "c.svg", stopped=lambda: True) is None
         assert not list(tmp_path.iterdir())
 
     def test_says_what_went_wrong(self, tmp_path):
         features, truth, labels = self.made()
         with pytest.raises(RuntimeError, match="Error"):
-            learn_apart(np.full_like(features, np.nan), truth, labels, tmp_path / "c.png", stopped=lambda: False)
+            learn_apart(np.full_like(features, np.nan), truth, labels, tmp_path / "c.svg", stopped=lambda: False)
 
 
 class TestFile:
@@ -158,5 +166,39 @@ class TestFile:
         with pytest.raises(UserError, match="damaged"):
             from_file(path, default_artifact)
         path.write_bytes(save({"x": np.zeros(2)}))
+        with pytest.raises(UserError, match="not a taught classifier"):
+            from_file(path, default_artifact)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda facts, tensors: facts.update(labels=["a"]),
+            lambda facts, tensors: facts.update(labels=[1, 2, 3]),
+            lambda facts, tensors: facts.update(labels={"a": 1, "b": 2}),
+            lambda facts, tensors: facts.update(temperature="hot"),
+            lambda facts, tensors: facts.update(temperature=0),
+            lambda facts, tensors: facts.update(confusion=[]),
+            lambda facts, tensors: facts.update(confusion=[["x"] * 3] * 3),
+            lambda facts, tensors: facts.pop("fingerprint"),
+            lambda facts, tensors: tensors.update(bias=tensors["bias"][:1]),
+            lambda facts, tensors: tensors.update(weight=tensors["weight"].T.copy()),
+            lambda facts, tensors: tensors.update(mean=tensors["mean"].astype(np.int8)),
+            lambda facts, tensors: tensors.update(bias=np.full_like(tensors["bias"], np.nan)),
+            lambda facts, tensors: tensors.update(
+                {n: tensors[n][..., :9].copy() for n in ("mean", "deviation", "weight")}
+            ),
+        ],
+    )
+    def test_a_forged_file_whose_hash_fits_is_refused(self, made, default_artifact, tmp_path, change):
+        content = to_bytes(made)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+        facts, tensors = json.loads(header["classifier"]), load(content)
+        change(facts, tensors)
+        settings = json.dumps(facts)
+        digest = hashlib.sha256(settings.encode())
+        for name in ("mean", "deviation", "weight", "bias"):
+            digest.update(np.ascontiguousarray(tensors[name]).tobytes())
+        path = tmp_path / "c.safetensors"
+        path.write_bytes(save(tensors, {"classifier": settings, "sha256": digest.hexdigest()}))
         with pytest.raises(UserError, match="not a taught classifier"):
             from_file(path, default_artifact)

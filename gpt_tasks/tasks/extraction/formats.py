@@ -2,10 +2,13 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
+from gpt_tasks.tasks.extraction.sentences import split_sentences
 from gpt_tasks.tasks.extraction.text_extraction import Extracted, TextSpan
-from gpt_tasks.tasks.extraction.words import find_words
+from gpt_tasks.tasks.extraction.words import Word, find_words
 
 _COLUMNS = ["kind", "label", "start", "end", "text", "of_label", "of_start", "of_end", "of_text", "confidence"]
 
@@ -67,22 +70,43 @@ def _row(kind: str, label: str, span: TextSpan, of: TextSpan | None, confidence:
 
 
 def as_conll(text: str, found: Extracted) -> str:
-    """A word a line with its BIO tag, an empty line between paragraphs; of events, the triggers."""
-    spans = found.entities or [event.trigger for event in found.events]
-    return _conll(text, sorted(spans, key=lambda span: span.start))
-
-
-def _conll(text: str, spans: Sequence[TextSpan]) -> str:
+    """A word a line with its BIO tag, an empty line after every sentence. Of relations and events a column more for
+    each head or trigger of the sentence, in their order, with BIO tags of what belongs to it (as in CoNLL-2005)."""
+    owned: dict[TextSpan, list[TextSpan]] = {}
+    for link in found.relations:
+        owned.setdefault(link.head, []).append(replace(link.tail, label=link.label))
+    for event in found.events:
+        owned[event.trigger] = [replace(link.tail, label=link.label) for link in event.arguments]
+    owners = _Sorted(owned)
+    spans = _Sorted([*found.entities, *(event.trigger for event in found.events)])
     # Hyphened words are apart where a span says so: with the finer words, every span's edges are words' edges.
-    lines, number, before = [], 0, 0
-    for word in find_words(text, split_hyphens=True):
-        if text.count("\n", before, word.start) > 1 and lines:
-            lines.append("")
-        before = word.end
-        while number < len(spans) and spans[number].end <= word.start:
-            number += 1
-        tag = "O"
-        if number < len(spans) and spans[number].start <= word.start:
-            tag = f"{'B' if spans[number].start == word.start else 'I'}-{spans[number].label}"
-        lines.append(f"{text[word.start : word.end]}\t{tag}")
-    return "\n".join(lines) + "\n"
+    words = find_words(text, split_hyphens=True)
+    blocks = []
+    for sentence in split_sentences(text, words):
+        begin, end = sentence[0].start, sentence[-1].end
+        columns = [_tags(sentence, owned[owner]) for owner in owners.between(begin, end)]
+        tags = _tags(sentence, spans.between(begin, end))
+        rows = zip((text[word.start : word.end] for word in sentence), tags, *columns, strict=True)
+        blocks.append("".join("\t".join(row) + "\n" for row in rows))
+    return "\n".join(blocks)
+
+
+class _Sorted:
+    """Spans by where they start."""
+
+    def __init__(self, spans: Iterable[TextSpan]) -> None:
+        self._spans = sorted(spans, key=lambda span: span.start)
+        self._starts = [span.start for span in self._spans]
+
+    def between(self, begin: int, end: int) -> list[TextSpan]:
+        """Those that start there."""
+        return self._spans[bisect_left(self._starts, begin) : bisect_left(self._starts, end)]
+
+
+def _tags(words: Sequence[Word], spans: Iterable[TextSpan]) -> list[str]:
+    tags = ["O"] * len(words)
+    for span in spans:
+        inside = [number for number, word in enumerate(words) if span.start <= word.start < span.end]
+        for number in inside:
+            tags[number] = f"{'B' if number == inside[0] else 'I'}-{span.label}"
+    return tags

@@ -26,7 +26,14 @@ from gpt_tasks.tasks.extraction.extraction_task import (
 from gpt_tasks.tasks.extraction.extractors import Extractors
 from gpt_tasks.tasks.extraction.formats import as_conll, as_csv, as_record
 from gpt_tasks.tasks.extraction.head import ExtractionHead, LinkLabels
-from gpt_tasks.tasks.extraction.text_extraction import MOST_CHARACTERS, TextExtractor
+from gpt_tasks.tasks.extraction.text_extraction import (
+    MOST_CHARACTERS,
+    Extracted,
+    TextEvent,
+    TextExtractor,
+    TextLink,
+    TextSpan,
+)
 from gpt_tasks.tasks.extraction.words import find_words
 from tests.tasks.extraction.test_words import TEXTS
 
@@ -283,6 +290,32 @@ class TestFormats:
         assert lines[:3] == ["Tim\tB-PER", "Cook\tI-PER", "met\tO"]
         assert lines[6:9] == ["", "He\tO", "left\tO"]
         assert lines[9] == "Berlin\tB-LOC"
+
+    def test_conll_has_a_column_for_each_event_of_a_sentence(self):
+        text = "Bob sold Ann a car. It rained."
+        sold, rained = (TextSpan(*(text.index(w), text.index(w) + len(w), w, "EVENT", 1.0)) for w in ("sold", "rained"))
+        seller, goods = TextSpan(0, 3, "Bob", "", 1.0), TextSpan(13, 18, "a car", "", 1.0)
+        links = [TextLink(sold, seller, "Seller", 1.0), TextLink(sold, goods, "Goods", 1.0)]
+        found = Extracted("events", "own", events=[TextEvent(sold, links), TextEvent(rained, [])])
+        assert as_conll(text, found).split("\n") == [
+            "Bob\tO\tB-Seller",
+            "sold\tB-EVENT\tO",
+            "Ann\tO\tO",
+            "a\tO\tB-Goods",
+            "car\tO\tI-Goods",
+            ".\tO\tO",
+            "",
+            "It\tO\tO",
+            "rained\tB-EVENT\tO",
+            ".\tO\tO",
+            "",
+        ]
+
+    def test_conll_has_a_column_for_each_head_of_a_relation(self):
+        text = "Ann lives in Rome"
+        ann, rome = TextSpan(0, 3, "Ann", "PER", 1.0), TextSpan(13, 17, "Rome", "LOC", 1.0)
+        found = Extracted("relations", "own", [ann, rome], [TextLink(ann, rome, "Live_In", 1.0)])
+        assert as_conll(text, found) == "Ann\tB-PER\tO\nlives\tO\tO\nin\tO\tO\nRome\tB-LOC\tB-Live_In\n"
 
     def test_the_threshold_takes_away_what_is_less_sure(self, found):
         assert found.above(0) == found
