@@ -20,11 +20,10 @@ from compression.optimum_route.graphs import (
     quantize,
     quiet,
     remove_parts,
-    with_data,
     write_graphs,
 )
 from compression.optimum_route.readings import Figures, Reading, Readings
-from compression.optimum_route.schemes import SCHEMES
+from compression.optimum_route.schemes import SCHEMES, with_data
 from compression.optimum_route.tasks import Task
 from gpt_tasks.backbone.artifact import FORMAT, OPTIMUM, REPORT_NAME
 from gpt_tasks.backbone.json_files import write_json

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from compression.optimum_route.head_input import WithStates
-from compression.optimum_route.schemes import Scheme
+from compression.optimum_route.schemes import Scheme, with_data
 from compression.optimum_route.tasks import Task
 from gpt_tasks.errors import UserError, first_line
 
@@ -27,15 +27,6 @@ def stems(task: Task) -> tuple[str, ...]:
 def graph_files(task: Task, precision: str) -> list[str]:
     """Below the exported folder; data may lie beside each."""
     return [f"{FOLDER}/{stem}{SUFFIXES[precision]}.onnx" for stem in stems(task)]
-
-
-def with_data(graph: Path) -> list[Path]:
-    """The files of a graph: itself, and its weights where they lie apart."""
-    return [
-        path
-        for path in (graph, graph.with_name(f"{graph.name}_data"), graph.with_name(f"{graph.name}.data"))
-        if path.is_file()
-    ]
 
 
 def megabytes(folder: Path, task: Task, precision: str) -> float:
@@ -118,18 +109,29 @@ def quantize(folder: Path, task: Task, precision: str, scheme: Scheme) -> None:
     with quiet():
         if task.kind != "sequence_to_sequence":
             [source], [target] = graph_files(task, "fp32"), graph_files(task, precision)
-            scheme.quantize(folder / source, folder / target)
+            _quantize_one(scheme, folder / source, folder / target)
             return
         from optimum.onnx.graph_transformations import merge_decoders
 
         encoder, merged = (folder / name for name in graph_files(task, precision))
-        scheme.quantize(folder / graph_files(task, "fp32")[0], encoder)
+        _quantize_one(scheme, folder / graph_files(task, "fp32")[0], encoder)
         parts = [folder / FOLDER / f"{part}.part.onnx" for part in _PARTS]
         for part, quantized in zip(_PARTS, parts, strict=True):
-            scheme.quantize(folder / FOLDER / f"{part}.onnx", quantized)
+            _quantize_one(scheme, folder / FOLDER / f"{part}.onnx", quantized)
+        _remove(merged)
         merge_decoders(*parts, save_path=merged, strict=False)
         for part in parts:
-            part.unlink()
+            _remove(part)
+
+
+def _quantize_one(scheme: Scheme, source: Path, out: Path) -> None:
+    _remove(out)  # to a file of weights that is there, onnx would append
+    scheme.quantize(source, out)
+
+
+def _remove(graph: Path) -> None:
+    for file in with_data(graph):
+        file.unlink()
 
 
 def remove_parts(folder: Path, keep_fp32: bool, task: Task) -> None:
@@ -138,8 +140,7 @@ def remove_parts(folder: Path, keep_fp32: bool, task: Task) -> None:
     if not keep_fp32:
         done += [folder / name for name in graph_files(task, "fp32")]
     for graph in done:
-        for file in with_data(graph):
-            file.unlink()
+        _remove(graph)
 
 
 def load(folder: Path, task: Task, precision: str):

@@ -10,6 +10,9 @@ from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQua
 
 from gpt_tasks.processor import adds_8_bit_products_exactly
 
+LARGEST_IN_ONE_FILE = 2 * 10**9
+"""Bytes of a graph with its weights, above which what is made of it has its weights in a file beside it, as protobuf
+wants it; see `with_data`."""
 _FAST_BLOCKS = 4  # accuracy_level: activations in 8 bits too, which is what is fast on a CPU
 
 
@@ -32,6 +35,7 @@ def _dynamic(source: Path, out: Path, *, per_channel: bool, operators: list[str]
     quantize_dynamic(
         source,
         out,
+        use_external_data_format=_large(source),
         op_types_to_quantize=operators,
         per_channel=per_channel,
         # Without VNNI the sum of two products of a signed weight overflows.
@@ -77,7 +81,20 @@ def _blocks(source: Path, out: Path, *, bits: int, block: int, keep_wide: bool =
     kept = _reading_wide(model.graph) if keep_wide else []
     quantizer = MatMulNBitsQuantizer(model, nodes_to_exclude=kept, algo_config=settings)
     quantizer.process()
-    quantizer.model.save_model_to_file(str(out), use_external_data_format=False)
+    quantizer.model.save_model_to_file(str(out), use_external_data_format=_large(source))
+
+
+def _large(source: Path) -> bool:
+    return sum(file.stat().st_size for file in with_data(source)) > LARGEST_IN_ONE_FILE
+
+
+def with_data(graph: Path) -> list[Path]:
+    """The files of a graph: itself, and its weights where they lie apart."""
+    return [
+        path
+        for path in (graph, graph.with_name(f"{graph.name}_data"), graph.with_name(f"{graph.name}.data"))
+        if path.is_file()
+    ]
 
 
 def _wide_in_8_bit_blocks(first: Callable[[Path, Path], None]) -> Callable[[Path, Path], None]:
@@ -87,7 +104,8 @@ def _wide_in_8_bit_blocks(first: Callable[[Path, Path], None]) -> Callable[[Path
         part = out.with_suffix(".part")
         first(source, part)
         _blocks(part, out, bits=8, block=32)
-        part.unlink()
+        for file in with_data(part):
+            file.unlink()
 
     return quantize
 

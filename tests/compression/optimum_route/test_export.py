@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from compression.commands.other_models import default_texts
+from compression.optimum_route import schemes
 from compression.optimum_route.checkpoint import other_checkpoint
 from compression.optimum_route.export import PRECISIONS, OptimumRequest, export_by_optimum
 from compression.optimum_route.head_input import head_input
@@ -131,6 +132,25 @@ def test_a_later_scheme_is_taken_where_the_first_loses_too_much(tmp_path):
     assert len(tried) > 1 and [trial["passed"] for trial in tried] == [False] * (len(tried) - 1) + [True]
     assert tried[-1]["loss"] < lost
     assert not (tmp_path / "out" / "onnx" / "model.onnx").exists()  # fp32 wasn't asked for
+
+
+@pytest.mark.parametrize("family", ["gpt_neox", "t5"])
+def test_a_large_model_has_its_quantized_weights_in_a_file_apart(family, exported, tmp_path, monkeypatch):
+    monkeypatch.setattr(schemes, "LARGEST_IN_ONE_FILE", 0)
+    other_models.save(family, tmp_path / "checkpoint")
+    checkpoint = other_checkpoint(str(tmp_path / "checkpoint"), None)
+    out = tmp_path / "out"
+    facts = export_by_optimum(checkpoint, out, OptimumRequest(["int8", "int4"], TEXTS, budget=0.95))
+    for precision, entry in facts["precisions"].items():
+        graph = entry["files"][0]
+        assert facts["files"][f"{graph}.data"]["bytes"] > 20_000
+        together = exported(family)[1]["precisions"][precision]["size_mb"]
+        assert entry["size_mb"] == pytest.approx(together, rel=0.1)
+    assert {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} - {"report.json"} == {
+        *facts["files"]
+    }
+    with pytest.raises(UserError, match="nothing was written"):  # every scheme, one after the other
+        export_by_optimum(checkpoint, tmp_path / "strict", OptimumRequest(["int8"], TEXTS, budget=-1))
 
 
 def test_only_what_our_graph_lacks_goes_by_optimum(tmp_path):
