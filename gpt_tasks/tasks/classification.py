@@ -136,8 +136,8 @@ def require_texts(texts: Sequence[str]) -> None:
     if not texts:
         raise UserError("There is no text. Write one.", key="text_missing")
     for number, text in enumerate(texts, 1):
+        where = "The text" if len(texts) == 1 else f"Text {number}"
         if not text.strip():
-            where = "The text" if len(texts) == 1 else f"Text {number}"
             raise UserError(
                 f"{where} is empty. Write something in it, or leave it out.", key="text_empty", number=number
             )

@@ -61,7 +61,12 @@ def build(background: BackboneInBackground) -> None:
             figures = gr.HTML(elem_id="teach-figures", elem_classes="figures-box")
         with gr.Column():
             picture = gr.Image(
-                label=label("confusion_label"), visible=False, interactive=False, height=340, elem_id="confusion"
+                label=label("confusion_label"),
+                visible=False,
+                interactive=False,
+                height=340,
+                buttons=["download", "fullscreen"],  # sharing would send it to another host
+                elem_id="confusion",
             )
             download = gr.DownloadButton(label("teach_download"), visible=False, size="sm", elem_id="teach-download")
             text = gr.Textbox(
