@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from gpt_tasks.backbone.artifact import Artifact
+from gpt_tasks.tasks.trained_task import SHIPPED
 from tests import tiny_models
 from tests.command_line import call
 
@@ -323,6 +324,22 @@ class TestCompression:
         assert len(figures) == 6 and min(figures) > 0
         assert row["peer"] is None
         assert row["peak_memory_mb"] < 700
+
+    def test_what_a_bench_would_measure(self, default_artifact, tmp_path):
+        def plan(*options):
+            return call("bench", default_artifact.folder, *options, "--dry-run", "--json", program="compression")
+
+        for task in ("classify", "extract"):
+            planned = json.loads(plan("--task", task, "--peer", "transformers", "--rounds", 1).stdout)
+            assert planned["peers"] == ["transformers"] and "int8" in planned["precisions"]
+        assert "doesn't classify" in plan("--task", "classify", "--peer", "llama.cpp").stderr
+        assert "doesn't extract" in plan("--task", "extract", "--peer", "optimum").stderr
+        assert "has no precision" in plan("--task", "classify", "--precision", "int3").stderr
+        head_only = tmp_path / "sentiment"
+        shutil.copytree(SHIPPED / "sentiment", head_only)
+        settings = json.loads((head_only / "head.json").read_text())
+        (head_only / "head.json").write_text(json.dumps({**settings, "method": "head"}))
+        assert "has no adapter" in plan("--task", "classify", "--classifier", head_only).stderr
 
     @pytest.mark.parametrize(
         "arguments, message",

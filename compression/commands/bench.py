@@ -110,17 +110,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _show_plan(arguments: argparse.Namespace) -> None:
-    write = arguments.task == "write"
-    artifact = _measurable(arguments.artifact) if write else Artifact(arguments.artifact)
-    precisions = arguments.precision or artifact.precisions
-    if arguments.task == "classify":
-        load_task(arguments.classifier, artifact)
-        _require_classifying_peers(arguments.peer)
-    if arguments.task == "extract":
-        load_extraction(arguments.extraction, artifact)
-        _require_extracting_peers(arguments.peer)
-    for precision in precisions:
-        artifact.graph_path(precision)  # raises where there is none
+    checked = {"write": _check_writing, "classify": _check_classifying, "extract": _check_extracting}
+    artifact, precisions = checked[arguments.task](arguments)
     peers = list(dict.fromkeys(arguments.peer))
     plan = {"precisions": precisions, "peers": peers, "rounds": arguments.rounds, "peers_files": str(home() / "bench")}
     if arguments.json:
@@ -131,29 +122,63 @@ def _show_plan(arguments: argparse.Namespace) -> None:
         print(f"Peers: {', '.join(peers)}; their files are made in {plan['peers_files']} where they aren't there yet.")
 
 
-def _measurable(folder: Path) -> Artifact:
-    artifact = Artifact(folder)
+def _check_writing(arguments: argparse.Namespace) -> tuple[Artifact, list[str]]:
+    """What is measured, and in which precisions.
+
+    Raises:
+        UserError: it can't be, or not beside these peers.
+    """
+    artifact = Artifact(arguments.artifact)
     needed = LONG_PROMPT + NEW_TOKENS
     if artifact.config.context_length < needed:
         raise UserError(
             f"This model's context of {artifact.config.context_length} tokens is too short for the "
             f"measurement, which reads and writes up to {needed}."
         )
-    return artifact
+    if "llama.cpp" in arguments.peer and artifact.report["source"]["kind"] != "default":
+        raise UserError("The peer llama.cpp is measured with the default model's file only, and this is another model.")
+    precisions = arguments.precision or artifact.precisions
+    for precision in precisions:
+        artifact.graph_path(precision)  # raises where there is none
+    return artifact, precisions
+
+
+def _check_classifying(arguments: argparse.Namespace) -> tuple[Artifact, list[str]]:
+    """See `_check_writing`."""
+    artifact = Artifact(arguments.artifact)
+    task = load_task(arguments.classifier, artifact)  # raises where it isn't this model's
+    if task.adapter is None:
+        raise UserError(f"{arguments.classifier} has no adapter. Name a task that was trained with --method lora.")
+    for peer in arguments.peer:
+        if peer not in encoder_peers.PEERS:
+            raise UserError(f"The peer {peer} doesn't classify. Take {' or '.join(encoder_peers.PEERS)}.")
+    if arguments.peer and importlib.util.find_spec("peft") is None:
+        raise UserError("The peers need PEFT for the adapter: pip install -r requirements-bench.txt")
+    return artifact, _encoding_precisions(arguments, artifact)
+
+
+def _check_extracting(arguments: argparse.Namespace) -> tuple[Artifact, list[str]]:
+    """See `_check_writing`."""
+    artifact = Artifact(arguments.artifact)
+    load_extraction(arguments.extraction, artifact)  # raises where it isn't this model's
+    for peer in arguments.peer:
+        if peer != "transformers":
+            raise UserError(f"The peer {peer} doesn't extract. Take transformers.")
+    return artifact, _encoding_precisions(arguments, artifact)
+
+
+def _encoding_precisions(arguments: argparse.Namespace, artifact: Artifact) -> list[str]:
+    precisions = arguments.precision or artifact.precisions
+    for precision in precisions:
+        artifact.encoder_path(precision)  # raises where there is none
+    return precisions
 
 
 def _writing(arguments: argparse.Namespace, threads: int) -> list[Contestant]:
-    artifact = _measurable(arguments.artifact)
-    found = []
-    for precision in arguments.precision or artifact.precisions:
-        artifact.graph_path(precision)  # raises where there is none
-        found.append(Contestant("ours", precision, str(arguments.artifact), threads))
+    artifact, precisions = _check_writing(arguments)
+    found = [Contestant("ours", precision, str(arguments.artifact), threads) for precision in precisions]
     peers = dict.fromkeys(arguments.peer)
     if "llama.cpp" in peers:
-        if artifact.report["source"]["kind"] != "default":
-            raise UserError(
-                "The peer llama.cpp is measured with the default model's file only, and this is another model."
-            )
         for precision in arguments.llama_cpp_precision or _LLAMA_CPP_DEFAULT:
             found.append(Contestant("llama.cpp", precision, str(gguf_file(precision)), threads))
     if "transformers" in peers:
@@ -165,15 +190,8 @@ def _writing(arguments: argparse.Namespace, threads: int) -> list[Contestant]:
 
 
 def _classifying(arguments: argparse.Namespace, threads: int) -> list[classification_benchmark.Contestant]:
-    artifact = Artifact(arguments.artifact)
-    task = load_task(arguments.classifier, artifact)  # raises where it isn't this model's
-    if task.adapter is None:
-        raise UserError(f"{arguments.classifier} has no adapter. Name a task that was trained with --method lora.")
-    _require_classifying_peers(arguments.peer)
-    entries: list[tuple[str, str, Path]] = []
-    for precision in arguments.precision or artifact.precisions:
-        artifact.encoder_path(precision)  # raises where there is none
-        entries.append(("ours", precision, arguments.artifact))
+    artifact, precisions = _check_classifying(arguments)
+    entries: list[tuple[str, str, Path]] = [("ours", precision, arguments.artifact) for precision in precisions]
     if arguments.peer:
         model = _model_name(arguments, artifact)
         merged = encoder_peers.merged_checkpoint(model, arguments.classifier)
@@ -189,13 +207,8 @@ def _classifying(arguments: argparse.Namespace, threads: int) -> list[classifica
 
 
 def _extracting(arguments: argparse.Namespace, threads: int) -> list[extraction_benchmark.Contestant]:
-    artifact = Artifact(arguments.artifact)
-    load_extraction(arguments.extraction, artifact)  # raises where it isn't this model's
-    _require_extracting_peers(arguments.peer)
-    entries: list[tuple[str, str, Path]] = []
-    for precision in arguments.precision or artifact.precisions:
-        artifact.encoder_path(precision)  # raises where there is none
-        entries.append(("ours", precision, arguments.artifact))
+    artifact, precisions = _check_extracting(arguments)
+    entries: list[tuple[str, str, Path]] = [("ours", precision, arguments.artifact) for precision in precisions]
     if arguments.peer:
         entries.append(("transformers", "fp32", checkpoint_folder(_model_name(arguments, artifact))))
     return [
@@ -204,20 +217,6 @@ def _extracting(arguments: argparse.Namespace, threads: int) -> list[extraction_
         )
         for engine, precision, path in entries
     ]
-
-
-def _require_extracting_peers(peers: list[str]) -> None:
-    for peer in peers:
-        if peer != "transformers":
-            raise UserError(f"The peer {peer} doesn't extract. Take transformers.")
-
-
-def _require_classifying_peers(peers: list[str]) -> None:
-    for peer in peers:
-        if peer not in encoder_peers.PEERS:
-            raise UserError(f"The peer {peer} doesn't classify. Take {' or '.join(encoder_peers.PEERS)}.")
-    if peers and importlib.util.find_spec("peft") is None:
-        raise UserError("The peers need PEFT for the adapter: pip install -r requirements-bench.txt")
 
 
 def _model_name(arguments: argparse.Namespace, artifact: Artifact) -> str:

@@ -86,6 +86,9 @@ def test_a_dry_run_says_sizes_and_does_nothing(tiny_artifact, tmp_path):
     assert list(tmp_path.iterdir()) == []
     assert "would be checked against" in call("check", source, "--dry-run").stdout
     assert "too short for the measurement" in call("bench", source, "--dry-run").stderr
+    for task in ("classify", "extract"):  # the shipped ones are the default model's
+        refused = call("bench", source, "--task", task, "--dry-run")
+        assert refused.returncode == 2 and ("another" in refused.stderr or "don't belong" in refused.stderr)
     assert "can't be written" in call("export", source, "/proc/out", "--dry-run").stderr
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("years of work")
