@@ -30,10 +30,19 @@ def main() -> None:
 
         page = build_page(background, tasks_off())
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        ask_no_proxy()
         try:
-            page.launch(server_port=port, **launch_options())
+            # Not _frontend: Gradio would ask for the page and fail after three seconds without an answer, which a busy
+            # machine may well take while it builds the model.
+            page.launch(server_port=port, _frontend=False, **launch_options())
         except OSError:
             sys.exit(f"error: The port {port} is taken. Name another one in {PORT_VARIABLE}.")
+
+
+def ask_no_proxy() -> None:
+    """Gradio calls its own server when it starts: a proxy that is set for the network must not come between."""
+    for name in ("NO_PROXY", "no_proxy"):
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost"]))
 
 
 def tasks_off() -> dict[str, UserError]:
