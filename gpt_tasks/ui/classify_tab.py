@@ -29,7 +29,7 @@ ZERO_SHOT = "zero_shot"
 """the choice of labels of one's own"""
 _EXAMPLES = [
     ["The acting is superb, but the story falls apart in the last half hour.", "sentiment", ""],
-    ["Shares of the chip maker jumped after it raised its profit forecast.", "news_topic", ""],
+    ["The bank cut a thousand jobs after its quarterly profit fell.", "news_topic", ""],
     ["how do i move money from my checking account to savings", "intent", ""],
     ["what is the airspeed of an unladen swallow", "intent", ""],
     ["Chop the onions, fry them in butter and add the rice.", ZERO_SHOT, "cooking, sports, astronomy"],

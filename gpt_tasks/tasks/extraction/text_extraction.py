@@ -19,6 +19,7 @@ from gpt_tasks.tasks.extraction.words import Word, find_words, pieces
 
 CHUNK_WORDS = 1200
 """Words that are read together: bounds the memory, and how long a stop has to wait."""
+_CUT_WITHIN = 50  # words before the end of a part, in which a good place to cut is looked for
 MOST_CHARACTERS = 2_000_000
 _CACHED_WORDS = 50_000
 _STOPS = frozenset(".,;:!?")
@@ -143,7 +144,7 @@ class TextExtractor:
         words = find_words(text)
         parts = _parts_of(text, words)
         done = 0
-        for sentences in _chunks(split_sentences(text, words)):
+        for sentences in _chunks(text, split_sentences(text, words)):
             found, tokens = self._read(text, sentences, parts, tasks)
             done += sum(map(len, sentences))
             yield Part(found, tokens, done, len(words))
@@ -194,18 +195,34 @@ def _parts_of(text: str, words: Sequence[Word]) -> dict[Word, list[Word]]:
     return found
 
 
-def _chunks(sentences: Sequence[Sequence[Word]]) -> Iterator[list[Sequence[Word]]]:
+def _chunks(text: str, sentences: Sequence[Sequence[Word]]) -> Iterator[list[Sequence[Word]]]:
     """Sentences of CHUNK_WORDS words together; one that is longer is cut."""
     chunk: list[Sequence[Word]] = []
     for sentence in sentences:
-        for begin in range(0, len(sentence), CHUNK_WORDS):
-            part = sentence[begin : begin + CHUNK_WORDS]
+        for part in _cut(text, sentence):
             if chunk and sum(map(len, chunk)) + len(part) > CHUNK_WORDS:
                 yield chunk
                 chunk = []
             chunk.append(part)
     if chunk:
         yield chunk
+
+
+def _cut(text: str, sentence: Sequence[Word]) -> Iterator[Sequence[Word]]:
+    """Parts of at most CHUNK_WORDS words. Where it can, a cut goes between two words in small letters, so that no name
+    falls apart."""
+
+    def small(word: Word) -> bool:
+        return text[word.start : word.end].islower()
+
+    begin = 0
+    while len(sentence) - begin > CHUNK_WORDS:
+        end = begin + CHUNK_WORDS
+        near = range(end, end - _CUT_WITHIN, -1)
+        cut = next((at for at in near if small(sentence[at - 1]) and small(sentence[at])), end)
+        yield sentence[begin:cut]
+        begin = cut
+    yield sentence[begin:]
 
 
 def _whole(

@@ -27,6 +27,7 @@ from gpt_tasks.tasks.extraction.extractors import Extractors
 from gpt_tasks.tasks.extraction.formats import as_conll, as_csv, as_record
 from gpt_tasks.tasks.extraction.head import ExtractionHead, LinkLabels
 from gpt_tasks.tasks.extraction.text_extraction import (
+    CHUNK_WORDS,
     MOST_CHARACTERS,
     Extracted,
     TextEvent,
@@ -206,7 +207,7 @@ class TestShipped:
         assert any(role == "Effect" and "tremor" in text for role, text in roles)
 
     def test_everything_at_once_is_what_each_finds(self, default_backbone, extractors):
-        text = "Shares of Apple fell in New York after Tim Cook warned of slow sales."
+        text = "Shares of Ford fell in New York after Jim Farley warned of slow sales."
         *_, found = analyse(text, default_backbone, Classifiers(), extractors)
         assert isinstance(found, Analysis)
         assert found.classified["news_topic"].label == "Business"
@@ -248,6 +249,14 @@ class TestShipped:
         (found,) = extractors.extractor(default_backbone).extract(text, [task])
         places = {span.text: span.start for span in found.entities if span.confidence > 0.5}
         assert places == {name: text.index(name) for name in ("Tim Cook", "Olaf Scholz", "Berlin")}
+
+    def test_a_sentence_without_end_is_not_cut_within_a_name(self, default_backbone, extractors):
+        before = "so they went on and on " * (CHUNK_WORDS // 6)  # the name would lie on both sides of the cut
+        text = before[: before.rindex("on")] + "Olaf Scholz met them there " + "so they went on and on " * 100
+        assert text.split().index("Scholz") == CHUNK_WORDS
+        task = extractors.get("news", default_backbone)
+        (found,) = extractors.extractor(default_backbone).extract(text, [task])
+        assert "Olaf Scholz" in [span.text for span in found.entities]
 
     @pytest.mark.parametrize(
         ("text", "message"), [("", "no text"), (" \n", "no text"), ("a" * (MOST_CHARACTERS + 1), "at most")]
