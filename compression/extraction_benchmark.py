@@ -134,7 +134,7 @@ def measure(contestant: Contestant) -> Row:
     return Row(
         contestant.engine,
         contestant.precision,
-        round(seconds, 2),
+        round(seconds, 4),
         round(tokens / seconds, 1),
         round(load_seconds, 2),
         peak_memory_mb(),

@@ -81,7 +81,7 @@ def test_a_correction_is_gone_on_from(tiny_folder, tmp_path, variant):
     still = replace(OPTIONS, learning_rate=1e-9)
     start = {"start": str(tmp_path / "first" / "adapter")}
     again = distil(teacher, student, TEXT, tmp_path / "again", small(**lora, **start), still)
-    assert again["perplexity"] == pytest.approx(first["perplexity"], rel=1e-3)  # it is kept in fp16
+    assert again["perplexity"] == pytest.approx(first["perplexity"], rel=5e-3)  # kept in fp16, and perhaps read in bf16
     onward = distil(teacher, student, TEXT, tmp_path / "onward", small(**lora, **start), OPTIONS)
     assert onward["perplexity"] < first["perplexity"]
     with pytest.raises(UserError, match="not those of rank 2"):
