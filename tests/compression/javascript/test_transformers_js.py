@@ -1,15 +1,17 @@
 """Exported folders in transformers.js under Node: the same token ids, the same greedy tokens."""
 
 import json
+import os
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from compression.optimum_route.checkpoint import other_checkpoint
 from compression.optimum_route.export import OptimumRequest, export_by_optimum
 from compression.parity import greedy
-from gpt_tasks.backbone.artifact import GRAPH_FILES
+from gpt_tasks.backbone.artifact import GRAPH_FILES, Artifact
 from gpt_tasks.backbone.ort_engine import OrtEngine
 from tests.compression.optimum_route import other_models
 
@@ -57,6 +59,14 @@ def test_every_precision_of_a_tiny_model(javascript_folder, tiny_artifact, varia
 
 def test_the_default_model(javascript_folder, default_artifact):
     same_as_ours(javascript_folder, default_artifact, PROMPT, 24)
+
+
+def test_every_precision_of_a_large_export(javascript_folder):
+    """Such as all six of the default model, whose export takes too long for every run."""
+    folder = os.environ.get("GPT_TASKS_EXPORTED")
+    if folder is None:
+        pytest.skip("name a folder of `python -m compression export default FOLDER` in GPT_TASKS_EXPORTED to run it")
+    same_as_ours(javascript_folder, Artifact(Path(folder)), PROMPT, 24)
 
 
 def run_readme(javascript_folder, folder):
