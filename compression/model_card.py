@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 
 model = ORTModelForCausalLM.from_pretrained("THIS_FOLDER", subfolder="onnx", file_name="{first}")
 tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")
-ids = tokenizer("Once upon a time", return_tensors="pt")
+ids = tokenizer("Once upon a time", return_tensors="pt", return_token_type_ids=False)
 print(tokenizer.decode(model.generate(**ids, max_new_tokens=40)[0]))
 ```
 

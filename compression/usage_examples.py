@@ -34,6 +34,7 @@ def in_javascript(task: str, precision: str, data_apart: bool) -> str:
     options = f"dtype: '{_DTYPES.get(precision, precision)}'" + (
         ", use_external_data_format: true" if data_apart else ""
     )
+    text = "`Once upon a ${run.tokenizer.mask_token}`" if task == "fill-mask" else "'Once upon a time'"
     length = ", { max_new_tokens: 40 }" if task in _WRITING else ""
     return f"""With transformers.js (`dtype`: what the file's name ends in, `fp32` for none, `q8` for `quantized`):
 
@@ -43,5 +44,5 @@ import {{ env, pipeline }} from '@huggingface/transformers';
 env.localModelPath = 'THE_FOLDER_ABOVE_THIS_ONE';
 env.allowRemoteModels = false;
 const run = await pipeline('{task}', 'THIS_FOLDER', {{ {options} }});
-console.log(await run('Once upon a time'{length}));
+console.log(await run({text}{length}));
 ```"""

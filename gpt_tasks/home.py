@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
@@ -131,6 +131,30 @@ def require_writable(target: Path) -> None:
         raise UserError(
             f"{target} can't be written ({error.strerror}). Name a folder that you may write to."
         ) from error
+
+
+def require_replaceable(target: Path, kind: str, marker: str, written: Collection[str]) -> None:
+    """Whether what is at `target` may go, since `whole_folder` will take its place.
+
+    Args:
+        kind: what this project writes there, for the message: "a checkpoint"
+        marker: a file that every folder of this kind has
+        written: all file names that folders of this kind have
+
+    Raises:
+        UserError: there is something else, which would be lost.
+    """
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    others = ["itself, which is a file"]
+    if target.is_dir():
+        files = (path.relative_to(target) for path in target.rglob("*") if not path.is_dir())
+        others = sorted(str(path) for path in files if path.name not in written)
+    if others or not (target / marker).is_file():
+        raise UserError(
+            f"{target} exists and is not {kind} of this project{f' ({others[0]})' if others else ''}: it is left "
+            "alone. Name a new folder."
+        )
 
 
 def _part_prefix(target: Path) -> str:

@@ -208,6 +208,14 @@ class TestClassification:
         assert json.loads(done.stdout)["accuracy"] == 1
         done = call("teach", "--data", data, "--out", tmp_path / "drawn", "--per-label", 3, "--json")
         assert json.loads(done.stdout)["examples"] == 6
+        again = call("teach", "--data", data, "--out", tmp_path / "drawn", "--json")
+        assert again.returncode == 0, again.stderr
+        (tmp_path / "precious").mkdir()
+        (tmp_path / "precious" / "thesis.txt").write_text("years of work")
+        for out in (tmp_path / "precious", data):
+            done = call("teach", "--data", data, "--out", out)
+            assert done.returncode == 2 and "left alone" in done.stderr
+        assert (tmp_path / "precious" / "thesis.txt").is_file() and data.is_file()
         data.write_text("text,label\na,x\nb,x\nc,y\n")
         done = call("teach", "--data", data, "--out", tmp_path / "other")
         assert done.returncode == 2 and "'y' has one example only" in done.stderr
@@ -237,6 +245,10 @@ class TestClassification:
             "README.md", "adapter_config.json", "adapter_model.safetensors", "head.json", "head.safetensors",
             "log.jsonl", "loss.png",
         }  # fmt: skip
+        (tmp_path / "precious").mkdir()
+        (tmp_path / "precious" / "thesis.txt").write_text("years of work")
+        refused = call("train", "--task", "mine", "--data", data, "--out", tmp_path / "precious", "--model", folder)
+        assert refused.returncode == 2 and "left alone" in refused.stderr
         model = ["--task", task, "--model", tmp_path / "model"]
         done = call("evaluate", *model, "--data", data / "dev.jsonl", "--json")
         figures = json.loads(done.stdout)

@@ -76,6 +76,7 @@ def test_mistakes_of_inspect_and_serve_static(bert, tmp_path):
         (["inspect", tmp_path], "no .onnx file"),
         (["serve-static", bert], "not an exported model"),
         (["serve-static", tmp_path / "nowhere"], "There is no folder"),
+        (["serve-static", bert, "--port", 99999], "between 1 and 65535"),
     ):
         done = compress(*arguments)
         assert done.returncode == 2 and message in done.stderr, done.stderr

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from compression.model_or_artifact import open_model_or_artifact
 from compression.texts import read_texts
-from gpt_tasks.backbone.checkpoint import require_replaceable
+from gpt_tasks.backbone.checkpoint import require_replaceable_checkpoint
 from gpt_tasks.backbone.weights import Model
 from gpt_tasks.errors import UserError
 from gpt_tasks.progress_output import make_reporter
@@ -103,7 +103,7 @@ def run(arguments: argparse.Namespace) -> None:
         )
     except ValueError as error:
         raise UserError(f"{error}.") from error
-    require_replaceable(arguments.out)
+    require_replaceable_checkpoint(arguments.out)
     distillation = Distillation(
         arguments.method, arguments.rank, arguments.window, arguments.tokens, matching, arguments.start
     )

@@ -19,7 +19,7 @@ from pathlib import Path
 from compression.model_or_artifact import open_model_or_artifact
 from compression.sizes import parameters
 from compression.texts import read_texts
-from gpt_tasks.backbone.checkpoint import require_replaceable
+from gpt_tasks.backbone.checkpoint import require_replaceable_checkpoint
 from gpt_tasks.errors import UserError
 from gpt_tasks.home import require_writable
 from gpt_tasks.progress_output import make_reporter
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
         )
     except ValueError as error:
         raise UserError(f"{error}.") from error
-    require_replaceable(arguments.out)
+    require_replaceable_checkpoint(arguments.out)
     require_writable(arguments.out)
     text = None if arguments.text is None else "\n".join(read_texts(arguments.text))
     with make_reporter(arguments.progress) as report:

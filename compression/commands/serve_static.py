@@ -16,6 +16,7 @@ from compression.browser_page.library import library_files
 from compression.browser_page.server import make_server
 from compression.browser_page.site import write_site
 from gpt_tasks.backbone.artifact import Artifact, preferred_precision
+from gpt_tasks.errors import UserError
 
 SUMMARY = "a static page that runs an exported GPT in the browser"
 
@@ -35,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    if not 0 < arguments.port < 65536:
+        raise UserError(f"--port must be between 1 and 65535, got {arguments.port}.")
     artifact = Artifact(arguments.artifact)
     precision = arguments.precision or preferred_precision(artifact.precisions)
     artifact.graph_path(precision)  # says what there is

@@ -69,6 +69,8 @@ def card(facts: Mapping, config: Mapping, data_apart: bool) -> str:
         )
     output = "last_hidden_state" if task.kind == "features" else "logits"
     plain = _PLAIN.get(task.kind, _PLAIN_ENCODER).format(file=first[0], decoder=first[-1], output=output)
+    # Some tokenizers give token types, which models that write don't take.
+    no_types = ", return_token_type_ids=False" if task.cached else ""
     use = _WRITE if task.cached else _READ.format(output=output)
     return f"""---
 library_name: onnxruntime
@@ -99,7 +101,7 @@ from transformers import AutoTokenizer
 
 model = {task.optimum_class}.from_pretrained("THIS_FOLDER", subfolder="onnx", {files})
 tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")
-inputs = tokenizer("Once upon a time", return_tensors="pt")
+inputs = tokenizer("Once upon a time", return_tensors="pt"{no_types})
 {use}
 ```
 

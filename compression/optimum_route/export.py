@@ -24,7 +24,7 @@ from compression.optimum_route.graphs import (
 )
 from compression.optimum_route.readings import Figures, Reading, Readings
 from compression.optimum_route.schemes import SCHEMES, with_data
-from compression.optimum_route.tasks import Task
+from compression.optimum_route.tasks import Task, is_made_for
 from gpt_tasks.backbone.artifact import FORMAT, OPTIMUM, REPORT_NAME
 from gpt_tasks.backbone.json_files import write_json
 from gpt_tasks.errors import UserError, first_line
@@ -80,6 +80,7 @@ def export_by_optimum(checkpoint: Checkpoint, out: Path, request: OptimumRequest
     require_memory(checkpoint.memory_bytes, f"export {checkpoint.name}")
     report(Progress("reading", detail=checkpoint.name))
     source, task = checkpoint.open(), checkpoint.task
+    _require_head(checkpoint, source)
     with whole_folder(out) as folder:
         require_free_space(folder, int(3 * checkpoint.weight_bytes / 10**6) + 50, "export the model")
         report(Progress("exporting", detail="fp32"))
@@ -119,6 +120,28 @@ def export_by_optimum(checkpoint: Checkpoint, out: Path, request: OptimumRequest
         facts["files"] = list_files(folder)
         write_json(folder / REPORT_NAME, facts)
     return facts
+
+
+def _require_head(checkpoint: Checkpoint, source: Path) -> None:
+    """
+    Raises:
+        UserError: the task was given by hand, and the checkpoint has no weights for its head: they would be random.
+    """
+    task = checkpoint.task
+    if task.kind == "features" or is_made_for(checkpoint.config, task):
+        return
+    import transformers
+
+    with quiet():
+        _, loaded = getattr(transformers, task.transformers_class).from_pretrained(
+            source, output_loading_info=True, trust_remote_code=checkpoint.remote_code
+        )
+    if loaded["missing_keys"]:
+        named = ", ".join(checkpoint.config.get("architectures") or ()) or "no class"
+        raise UserError(
+            f"{checkpoint.name} has no weights for {task.name}, such as {min(loaded['missing_keys'])}: they would be "
+            f"random. Its config.json names {named}; leave --task out, or train it for this task first."
+        )
 
 
 def _make_readings(checkpoint: Checkpoint, folder: Path, texts: Sequence[str]) -> Readings:

@@ -71,7 +71,10 @@ class Readings:
         self._targets: list[torch.Tensor] | None = None  # what the decoder is fed: what the first model writes
 
     def _encode(self, text: str, longest: int) -> Mapping[str, torch.Tensor]:
-        return self._tokenizer(text, return_tensors="pt", truncation=True, max_length=longest)
+        read = self._tokenizer(text, return_tensors="pt", truncation=True, max_length=longest)
+        if self._task.kind in ("causal", "sequence_to_sequence"):
+            read.pop("token_type_ids", None)  # some tokenizers give them, and models that write take none
+        return read
 
     def _masked(self, inputs: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
         mask = self._tokenizer.mask_token_id

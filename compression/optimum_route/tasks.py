@@ -91,17 +91,23 @@ def find_task(name: str, config: Mapping, wanted: str | None = None) -> Task:
 
 
 def _task_of_class(name: str, config: Mapping) -> Task:
-    from transformers.models.auto import modeling_auto
-
-    classes = config.get("architectures") or []
     for task in TASKS.values():
-        named = getattr(modeling_auto, task.mapping).get(config["model_type"], ())
-        if any(found in ((named,) if isinstance(named, str) else named) for found in classes):
+        if is_made_for(config, task):
             return task
     raise UserError(
         f"What {name} is for can't be told: its config.json names "
-        f"{', '.join(classes) or 'no class'} under 'architectures'. Give --task: {', '.join(TASKS)}."
+        f"{', '.join(config.get('architectures') or ()) or 'no class'} "
+        f"under 'architectures'. Give --task: {', '.join(TASKS)}."
     )
+
+
+def is_made_for(config: Mapping, task: Task) -> bool:
+    """Whether the class that a checkpoint's config.json names is one of the task's."""
+    from transformers.models.auto import modeling_auto
+
+    named = getattr(modeling_auto, task.mapping).get(config["model_type"], ())
+    named = (named,) if isinstance(named, str) else named
+    return any(found in named for found in config.get("architectures") or ())
 
 
 def _supported_tasks(model_type: object) -> set[str] | None:

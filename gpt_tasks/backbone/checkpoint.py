@@ -9,7 +9,7 @@ from gpt_tasks.backbone.architectures import checkpoint_tensors
 from gpt_tasks.backbone.json_files import write_json
 from gpt_tasks.backbone.safetensors_reader import SINGLE_NAME
 from gpt_tasks.backbone.weights import TOKENIZER_FILES, Model
-from gpt_tasks.errors import UserError
+from gpt_tasks.home import require_replaceable
 from gpt_tasks.transformer.shapes import tensor_shape
 
 _OTHER_FILES_MB = 10
@@ -45,19 +45,9 @@ def checkpoint_megabytes(model: Model) -> int:
     return 4 * weights // 10**6 + _OTHER_FILES_MB
 
 
-def require_replaceable(out: Path) -> None:
+def require_replaceable_checkpoint(out: Path) -> None:
     """
     Raises:
         UserError: there is something else than a checkpoint that this project wrote, which would be lost.
     """
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    others = ["itself, which is a file"]
-    if out.is_dir():
-        files = (path.relative_to(out) for path in out.rglob("*") if not path.is_dir())
-        others = sorted(str(path) for path in files if path.name not in _WRITTEN)
-    if others or not (out / "config.json").is_file():
-        raise UserError(
-            f"{out} exists and is not a checkpoint of this project{f' ({others[0]})' if others else ''}: it is left "
-            "alone. Name a new folder."
-        )
+    require_replaceable(out, "a checkpoint", "config.json", _WRITTEN)

@@ -13,7 +13,7 @@ from gpt_tasks.backbone.artifact import preferred_precision
 from gpt_tasks.backbone.encoder_engine import EncoderEngine
 from gpt_tasks.commands.classification_options import named_model
 from gpt_tasks.errors import UserError
-from gpt_tasks.home import require_writable, whole_folder
+from gpt_tasks.home import require_replaceable, require_writable, whole_folder
 from gpt_tasks.progress import Progress
 from gpt_tasks.progress_output import make_reporter
 from gpt_tasks.tasks.lesson import PICTURE_NAME, learn
@@ -41,6 +41,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.per_label is not None:
         rows = _draw(rows, arguments.per_label, arguments.seed)
     labels, truth = numbered(rows)
+    require_replaceable(arguments.out, "a taught classifier", TAUGHT_FILE, {TAUGHT_FILE, PICTURE_NAME})
     require_writable(arguments.out)
     with make_reporter(arguments.progress) as report:
         artifact = named_model(arguments.model, report)

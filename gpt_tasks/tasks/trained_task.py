@@ -12,7 +12,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from gpt_tasks.backbone.adapter import Adapter, read_adapter
+from gpt_tasks.backbone.adapter import ADAPTER_FILE, CONFIG_FILE, Adapter, read_adapter
 from gpt_tasks.backbone.artifact import Artifact
 from gpt_tasks.backbone.json_files import read_json, write_json
 from gpt_tasks.errors import UserError
@@ -21,6 +21,12 @@ from gpt_tasks.tasks.out_of_scope import OutOfScopeRule
 
 HEAD_FILE, SETTINGS_FILE = "head.safetensors", "head.json"
 TAUGHT_FILE = "classifier.safetensors"
+PARAMETERS_FILE = "parameters.safetensors"
+"""What a method trained that the encoding graph doesn't serve (full, soft_prompt, prefix)."""
+WRITTEN_FILES = frozenset(
+    {SETTINGS_FILE, HEAD_FILE, ADAPTER_FILE, CONFIG_FILE, PARAMETERS_FILE, "README.md", "log.jsonl", "loss.png"}
+)
+"""that the folder of a trained task may have"""
 """What makes a folder one of `tasks.taught`."""
 SHIPPED = Path(__file__).resolve().parents[2] / "assets" / "tasks"
 CLASSIFICATION = ("sentiment", "news_topic", "intent")

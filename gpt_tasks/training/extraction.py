@@ -13,13 +13,14 @@ from gpt_tasks.backbone.encoder_interface import feature_layers
 from gpt_tasks.backbone.torch_engine import load_decoder
 from gpt_tasks.backbone.weights import Model, fingerprint
 from gpt_tasks.errors import UserError
-from gpt_tasks.home import require_writable
+from gpt_tasks.home import require_replaceable, require_writable
 from gpt_tasks.progress import Progress, Report, silent
 from gpt_tasks.tasks.extraction.annotations import Sentence, read_annotated
 from gpt_tasks.tasks.extraction.corpus import Corpus, layers_of, links_of
 from gpt_tasks.tasks.extraction.extraction_task import ExtractionSettings, write_extraction
 from gpt_tasks.tasks.extraction.reading import Reading, RowReader
 from gpt_tasks.tasks.extraction.words import splits_hyphens
+from gpt_tasks.tasks.trained_task import SETTINGS_FILE, WRITTEN_FILES
 from gpt_tasks.training.adapter_files import write_adapter
 from gpt_tasks.training.arithmetic import training_dtype
 from gpt_tasks.training.extraction_network import ExtractionNetwork
@@ -73,6 +74,7 @@ def train_extraction(
         UserError: data that can't be read or marks nothing, a folder that can't be written, options that don't fit
             the checkpoint.
     """
+    require_replaceable(out, "a trained task", SETTINGS_FILE, WRITTEN_FILES)
     require_writable(out)
     train, dev = (read_annotated(data / f"{split}.jsonl") for split in ("train", "dev"))
     layers, links = layers_of(train), links_of(train)

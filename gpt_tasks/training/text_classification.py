@@ -13,14 +13,21 @@ from gpt_tasks.backbone.json_files import read_json
 from gpt_tasks.backbone.torch_engine import load_decoder
 from gpt_tasks.backbone.weights import Model, fingerprint
 from gpt_tasks.errors import UserError
-from gpt_tasks.home import require_writable
+from gpt_tasks.home import require_replaceable, require_writable
 from gpt_tasks.progress import Progress, Report, silent
 from gpt_tasks.tasks.calibration import fit_temperature
 from gpt_tasks.tasks.classification import TextClassifier
 from gpt_tasks.tasks.heads import LinearHead
 from gpt_tasks.tasks.out_of_scope import OutOfScopeRule, fit_out_of_scope
 from gpt_tasks.tasks.text_files import LabelledText, read_text_file
-from gpt_tasks.tasks.trained_task import OUT_OF_SCOPE, TaskSettings, write_head
+from gpt_tasks.tasks.trained_task import (
+    OUT_OF_SCOPE,
+    PARAMETERS_FILE,
+    SETTINGS_FILE,
+    WRITTEN_FILES,
+    TaskSettings,
+    write_head,
+)
 from gpt_tasks.tasks.windows import WindowReader, window_size
 from gpt_tasks.training.adapter_files import write_adapter
 from gpt_tasks.training.arithmetic import training_dtype
@@ -32,8 +39,6 @@ from gpt_tasks.training.options import MATRICES, TrainingOptions
 from gpt_tasks.training.pooling import PoolingName
 from gpt_tasks.training.task_run import chosen_modules, data_fingerprint, load_tokenizer, run_training, write_trained
 
-PARAMETERS_FILE = "parameters.safetensors"
-"""What a method trained that the encoding graph doesn't serve (full, soft_prompt, prefix)."""
 _FEATURE_TOKENS = 4096
 _CHUNK = 256  # texts that the teacher reads before it is told how far it is
 
@@ -96,6 +101,7 @@ def train_task(
         UserError: data that can't be read or has fewer than two labels, a folder that can't be written, options
             that don't fit the checkpoint, a teacher that hasn't got the data's labels.
     """
+    require_replaceable(out, "a trained task", SETTINGS_FILE, WRITTEN_FILES)
     require_writable(out)
     found = _read_data(data)
     taught = None if teacher is None else _ask(teacher, found, training, report)

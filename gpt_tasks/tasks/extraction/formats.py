@@ -71,12 +71,18 @@ def _row(kind: str, label: str, span: TextSpan, of: TextSpan | None, confidence:
 
 def as_conll(text: str, found: Extracted) -> str:
     """A word a line with its BIO tag, an empty line after every sentence. Of relations and events a column more for
-    each head or trigger of the sentence, in their order, with BIO tags of what belongs to it (as in CoNLL-2005)."""
+    each head or trigger of the sentence, in their order, with the BIO tags of what belongs to it; the head or trigger
+    itself is HEAD or TRIGGER there (as V in CoNLL-2005).
+
+    A column has no place for a span within another (the longer one stands there) or in another sentence: JSON and CSV
+    have them.
+    """
     owned: dict[TextSpan, list[TextSpan]] = {}
     for link in found.relations:
-        owned.setdefault(link.head, []).append(replace(link.tail, label=link.label))
+        owned.setdefault(link.head, [replace(link.head, label="HEAD")]).append(replace(link.tail, label=link.label))
     for event in found.events:
-        owned[event.trigger] = [replace(link.tail, label=link.label) for link in event.arguments]
+        arguments = [replace(link.tail, label=link.label) for link in event.arguments]
+        owned[event.trigger] = [replace(event.trigger, label="TRIGGER"), *arguments]
     owners = _Sorted(owned)
     spans = _Sorted([*found.entities, *(event.trigger for event in found.events)])
     # Hyphened words are apart where a span says so: with the finer words, every span's edges are words' edges.
@@ -105,8 +111,10 @@ class _Sorted:
 
 def _tags(words: Sequence[Word], spans: Iterable[TextSpan]) -> list[str]:
     tags = ["O"] * len(words)
-    for span in spans:
+    for span in sorted(spans, key=lambda span: span.start - span.end):  # the longest first
         inside = [number for number, word in enumerate(words) if span.start <= word.start < span.end]
+        if any(tags[number] != "O" for number in inside):
+            continue
         for number in inside:
             tags[number] = f"{'B' if number == inside[0] else 'I'}-{span.label}"
     return tags

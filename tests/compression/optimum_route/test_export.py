@@ -207,6 +207,27 @@ def test_mistakes_are_said_before_the_work(tmp_path, monkeypatch):
     refused(folder, out, r"About 0\.8 GB of memory are needed")
 
 
+def test_a_head_that_the_checkpoint_has_not_got_is_not_made_up(tmp_path):
+    folder, out = tmp_path / "checkpoint", tmp_path / "out"
+    other_models.save("bert", folder)  # fills masks
+    refused(folder, out, "no weights for text-classification, such as .*random", task="text-classification")
+    checkpoint = other_checkpoint(str(folder), None, "feature-extraction")
+    export_by_optimum(checkpoint, out, OptimumRequest(["fp32"], TEXTS))
+
+
+def test_a_tokenizer_that_gives_token_types_to_a_model_that_writes(tmp_path, capsys):
+    folder = tmp_path / "checkpoint"
+    other_models.save("gpt_neox", folder)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    checkpoint = other_checkpoint(str(folder), None)
+    export_by_optimum(checkpoint, tmp_path / "out", OptimumRequest(["fp32"], TEXTS))
+    for example in re.findall(r"```python\n(.*?)```", (tmp_path / "out" / "README.md").read_text(), re.DOTALL):
+        exec(example.replace("THIS_FOLDER", str(tmp_path / "out")), {})
+    assert len(capsys.readouterr().out.strip().split("\n")) >= 2
+
+
 def test_a_tokenizer_that_is_missing_or_another_models(tmp_path):
     folder, out = tmp_path / "checkpoint", tmp_path / "out"
     other_models.save("distilbert", folder, vocab_size=120)

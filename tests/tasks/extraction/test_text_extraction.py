@@ -304,18 +304,20 @@ class TestFormats:
         text = "Bob sold Ann a car. It rained."
         sold, rained = (TextSpan(*(text.index(w), text.index(w) + len(w), w, "EVENT", 1.0)) for w in ("sold", "rained"))
         seller, goods = TextSpan(0, 3, "Bob", "", 1.0), TextSpan(13, 18, "a car", "", 1.0)
+        kind = TextSpan(15, 18, "car", "", 1.0)  # within the goods: there is one place only
         links = [TextLink(sold, seller, "Seller", 1.0), TextLink(sold, goods, "Goods", 1.0)]
+        links.append(TextLink(sold, kind, "Goods.Kind", 1.0))
         found = Extracted("events", "own", events=[TextEvent(sold, links), TextEvent(rained, [])])
         assert as_conll(text, found).split("\n") == [
             "Bob\tO\tB-Seller",
-            "sold\tB-EVENT\tO",
+            "sold\tB-EVENT\tB-TRIGGER",
             "Ann\tO\tO",
             "a\tO\tB-Goods",
             "car\tO\tI-Goods",
             ".\tO\tO",
             "",
             "It\tO\tO",
-            "rained\tB-EVENT\tO",
+            "rained\tB-EVENT\tB-TRIGGER",
             ".\tO\tO",
             "",
         ]
@@ -324,7 +326,7 @@ class TestFormats:
         text = "Ann lives in Rome"
         ann, rome = TextSpan(0, 3, "Ann", "PER", 1.0), TextSpan(13, 17, "Rome", "LOC", 1.0)
         found = Extracted("relations", "own", [ann, rome], [TextLink(ann, rome, "Live_In", 1.0)])
-        assert as_conll(text, found) == "Ann\tB-PER\tO\nlives\tO\tO\nin\tO\tO\nRome\tB-LOC\tB-Live_In\n"
+        assert as_conll(text, found) == "Ann\tB-PER\tB-HEAD\nlives\tO\tO\nin\tO\tO\nRome\tB-LOC\tB-Live_In\n"
 
     def test_the_threshold_takes_away_what_is_less_sure(self, found):
         assert found.above(0) == found
