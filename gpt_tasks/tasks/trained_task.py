@@ -82,8 +82,8 @@ def load_task(folder: Path, artifact: Artifact) -> TrainedTask:
     """
     if not (folder / SETTINGS_FILE).is_file():
         raise UserError(
-            f"{folder} is not a trained task (it has no {SETTINGS_FILE}). Make one with: "
-            "python -m gpt_tasks train --task TASK --data DIR --out DIR"
+            f"{folder} is not a trained task (it has no {SETTINGS_FILE}). There are {', '.join(CLASSIFICATION)}; make "
+            "one of your own with: python -m gpt_tasks train --task TASK --data DIR --out DIR"
         )
     try:
         settings = TaskSettings(**read_json(folder / SETTINGS_FILE))
