@@ -2,7 +2,7 @@
 
 import platform
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -36,6 +36,7 @@ PRECISIONS = tuple(SUFFIXES)
 BUDGETS = {"fp32": 0.001, "int8": 0.01, "int4": 0.12}
 """the part of quality that a precision may lose, where none is given"""
 _BITS = {"fp32": 32, "int8": 9, "int4": 6}
+_WIDTHS = ("embedding_size", "hidden_size", "d_model", "n_embd", "dim")
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,16 @@ class Trial:
 
 
 def estimated_megabytes(checkpoint: Checkpoint, precision: str) -> float:
-    return round(checkpoint.weight_bytes * _BITS[precision] / 32 / 10**6, 1)
+    whole = checkpoint.weight_bytes
+    # Blocks are for matrices that are multiplied: int4 leaves the embedding's table as it is.
+    table = min(whole, _table_bytes(checkpoint.config)) if precision == "int4" else 0
+    return round((table + (whole - table) * _BITS[precision] / 32) / 10**6, 1)
+
+
+def _table_bytes(config: Mapping) -> int:
+    """Of the embedding, in fp32; 0 where the configuration doesn't tell its sizes by a known name."""
+    width = next((config[name] for name in _WIDTHS if isinstance(config.get(name), int)), 0)
+    return 4 * width * (config.get("vocab_size") or 0)
 
 
 def export_by_optimum(checkpoint: Checkpoint, out: Path, request: OptimumRequest, report: Report = silent) -> dict:
@@ -175,7 +185,13 @@ def _check_fp32(
         model = getattr(transformers, checkpoint.task.transformers_class).from_pretrained(
             source, dtype=torch.float32, trust_remote_code=checkpoint.remote_code
         )
-    expected = readings.of(model.eval())
+    try:
+        expected = readings.of(model.eval())
+    except ValueError as error:  # what a model of pictures says, say
+        raise UserError(
+            f"{checkpoint.name} can't read a text for {checkpoint.task.name}: {first_line(error)} Only models of text "
+            "are exported."
+        ) from error
     del model  # before the session is loaded: together they are most of what an export has in memory
     actual = readings.of(load(folder, checkpoint.task, "fp32"))
     entry = _entry(readings.compare(expected, actual), request.limit("fp32"))

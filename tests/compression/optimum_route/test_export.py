@@ -12,8 +12,8 @@ import torch
 
 from compression.commands.other_models import default_texts
 from compression.optimum_route import schemes
-from compression.optimum_route.checkpoint import other_checkpoint
-from compression.optimum_route.export import PRECISIONS, OptimumRequest, export_by_optimum
+from compression.optimum_route.checkpoint import Checkpoint, other_checkpoint
+from compression.optimum_route.export import PRECISIONS, OptimumRequest, estimated_megabytes, export_by_optimum
 from compression.optimum_route.head_input import head_input
 from compression.optimum_route.tasks import TASKS
 from gpt_tasks.backbone.artifact import Artifact
@@ -226,6 +226,13 @@ def test_a_tokenizer_that_gives_token_types_to_a_model_that_writes(tmp_path, cap
     for example in re.findall(r"```python\n(.*?)```", (tmp_path / "out" / "README.md").read_text(), re.DOTALL):
         exec(example.replace("THIS_FOLDER", str(tmp_path / "out")), {})
     assert len(capsys.readouterr().out.strip().split("\n")) >= 2
+
+
+def test_sizes_are_told_before_the_work():
+    """A BERT of 4 layers: 31.3 MB of its 44.7 are the embedding's table, which int4 leaves as it is."""
+    config = {"model_type": "bert", "vocab_size": 30522, "hidden_size": 256}
+    checkpoint = Checkpoint("mini", {"kind": "folder"}, config, TASKS["fill-mask"], 44_700_000, lambda: None)
+    assert [estimated_megabytes(checkpoint, precision) for precision in PRECISIONS] == [44.7, 12.6, 33.8]
 
 
 def test_a_tokenizer_that_is_missing_or_another_models(tmp_path):
