@@ -209,6 +209,8 @@ def _findings(found: Inspection, tensors: Mapping[str, TensorProto], config: Map
             f"{doubled / 10**6:.1f} MB are stored twice ({', '.join(found.duplicates[0])})",
             "a tied embedding is stored once",
         )
+    if ours or not config:  # other families are exported with such activations again, where their check allows it
+        yield from _scale_findings(found)
     yield from _format_findings(found, ours)
     if ours is not None and not any(operator in found.operators for operator in _FUSED):
         yield Finding(
@@ -221,15 +223,18 @@ def _findings(found: Inspection, tensors: Mapping[str, TensorProto], config: Map
         yield Finding(f"opset {opset}", "a current opset, which newer runtimes optimize")
 
 
-def _format_findings(found: Inspection, ours: DecoderConfig | None) -> Iterator[Finding]:
-    floats = sum(size for name, size in found.sizes_by_type.items() if name in ("float", "float16", "bfloat16"))
-    total = sum(found.sizes_by_type.values())
+def _scale_findings(found: Inspection) -> Iterator[Finding]:
     if any(operator in found.operators for operator in _PER_TENSOR):
         yield Finding(
             "activations in 8 bits with one scale a tensor",
             "a few massive activations make that scale coarse, which wrecks small GPTs (perplexity 1.5 to 8 times); "
             "int8 here has a scale a token",
         )
+
+
+def _format_findings(found: Inspection, ours: DecoderConfig | None) -> Iterator[Finding]:
+    floats = sum(size for name, size in found.sizes_by_type.items() if name in ("float", "float16", "bfloat16"))
+    total = sum(found.sizes_by_type.values())
     if floats < 0.5 * total or floats < 20 * 10**6:
         return
     if ours is not None:

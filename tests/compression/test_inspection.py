@@ -78,6 +78,8 @@ def test_doubles_are_found_as_they_are_and_transposed(tmp_path):
     assert "1.2 MB are stored twice (table, head)" in problems(found)
     assert "opset 12" in problems(found)
     assert "one scale a tensor" in problems(found)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')  # which is exported so here, too
+    assert "one scale a tensor" not in problems(inspect(tmp_path / "model.onnx"))
 
 
 def test_mistakes(tmp_path):
