@@ -8,13 +8,12 @@ import numpy as np
 from gpt_tasks.backbone.encoder_engine import EncoderEngine
 from gpt_tasks.errors import UserError
 from gpt_tasks.tasks.heads import softmax
+from gpt_tasks.tasks.text_files import require_length
 from gpt_tasks.tasks.trained_task import TrainedTask
 from gpt_tasks.tasks.windows import WindowReader
 
 CHUNK = 512
 """Texts that are tokenized and sorted together: bounds the memory."""
-MOST_CHARACTERS = 2_000_000
-"""of one text: a long novel, a quarter of an hour to read"""
 
 
 @dataclass(frozen=True)
@@ -141,10 +140,4 @@ def require_texts(texts: Sequence[str]) -> None:
             raise UserError(
                 f"{where} is empty. Write something in it, or leave it out.", key="text_empty", number=number
             )
-        if len(text) > MOST_CHARACTERS:
-            raise UserError(
-                f"{where} has {len(text):,} characters; at most {MOST_CHARACTERS:,} are taken at once. Split it up.",
-                key="text_too_long",
-                characters=len(text),
-                most=MOST_CHARACTERS,
-            )
+        require_length(text, name=where)

@@ -14,6 +14,10 @@ _DELIMITERS = ",;\t"
 csv.field_size_limit(10**8)  # a whole book in one field is no reason to fail
 
 
+MOST_CHARACTERS = 2_000_000
+"""of one text: a long novel, a quarter of an hour to read"""
+
+
 @dataclass(frozen=True)
 class LabelledText:
     text: str
@@ -32,6 +36,24 @@ def require_at_most(count: int, most: int) -> None:
             f"{count:,} texts are more than the {most:,} that are taken at once. Split them up, or leave some out.",
             key="too_many_texts",
             texts=count,
+            most=most,
+        )
+
+
+def require_length(text: str, most: int = MOST_CHARACTERS, name: str = "The text") -> None:
+    """
+    Args:
+        most: characters
+        name: of the text, for the message
+
+    Raises:
+        UserError: it is longer.
+    """
+    if len(text) > most:
+        raise UserError(
+            f"{name} has {len(text):,} characters; at most {most:,} are taken at once. Split it up.",
+            key="text_too_long",
+            characters=len(text),
             most=most,
         )
 

@@ -15,12 +15,12 @@ from gpt_tasks.backbone.json_files import read_json, write_json
 from gpt_tasks.errors import UserError
 from gpt_tasks.tasks.attribution import attribute
 from gpt_tasks.tasks.calibration import expected_calibration_error, fit_temperature
-from gpt_tasks.tasks.classification import MOST_CHARACTERS, TextClassifier
+from gpt_tasks.tasks.classification import TextClassifier
 from gpt_tasks.tasks.classifiers import Classifiers, available
 from gpt_tasks.tasks.evaluation import evaluate_classifier
 from gpt_tasks.tasks.heads import softmax
 from gpt_tasks.tasks.out_of_scope import OutOfScopeRule, fit_out_of_scope
-from gpt_tasks.tasks.text_files import LabelledText, read_text_file
+from gpt_tasks.tasks.text_files import MOST_CHARACTERS, LabelledText, read_text_file
 from gpt_tasks.tasks.trained_task import CLASSIFICATION, SHIPPED, load_task, shipped_task
 from gpt_tasks.tasks.windows import OVERLAP, WindowReader, cut
 

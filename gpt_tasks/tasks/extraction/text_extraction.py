@@ -16,11 +16,11 @@ from gpt_tasks.tasks.extraction.finding import Found, find, read_features
 from gpt_tasks.tasks.extraction.reading import PartRow, Row, RowReader, tokens_read
 from gpt_tasks.tasks.extraction.sentences import split_sentences
 from gpt_tasks.tasks.extraction.words import Word, find_words, pieces
+from gpt_tasks.tasks.text_files import MOST_CHARACTERS, require_length
 
 CHUNK_WORDS = 1200
 """Words that are read together: bounds the memory, and how long a stop has to wait."""
 _CUT_WITHIN = 50  # words before the end of a part, in which a good place to cut is looked for
-MOST_CHARACTERS = 2_000_000
 _CACHED_WORDS = 50_000
 _STOPS = frozenset(".,;:!?")
 
@@ -304,10 +304,4 @@ def require_text(text: str, most: int = MOST_CHARACTERS) -> None:
     """
     if not text.strip():
         raise UserError("There is no text. Write one.", key="text_missing")
-    if len(text) > most:
-        raise UserError(
-            f"The text has {len(text):,} characters; at most {most:,} are taken at once. Split it up.",
-            key="text_too_long",
-            characters=len(text),
-            most=most,
-        )
+    require_length(text, most)

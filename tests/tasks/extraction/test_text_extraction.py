@@ -28,7 +28,6 @@ from gpt_tasks.tasks.extraction.formats import as_conll, as_csv, as_record
 from gpt_tasks.tasks.extraction.head import ExtractionHead, LinkLabels
 from gpt_tasks.tasks.extraction.text_extraction import (
     CHUNK_WORDS,
-    MOST_CHARACTERS,
     Extracted,
     TextEvent,
     TextExtractor,
@@ -36,6 +35,7 @@ from gpt_tasks.tasks.extraction.text_extraction import (
     TextSpan,
 )
 from gpt_tasks.tasks.extraction.words import find_words
+from gpt_tasks.tasks.text_files import MOST_CHARACTERS
 from tests.tasks.extraction.test_words import TEXTS
 
 NEWS = {
