@@ -57,6 +57,7 @@ def teaching_options(
     seed: int,
     evaluations_per_epoch: float = 8,
     accumulation: int = 1,
+    compiled: bool = False,
 ) -> TrainingOptions:
     """
     Args:
@@ -73,6 +74,7 @@ def teaching_options(
         evaluations_per_epoch=evaluations_per_epoch,
         patience=10**6,  # a perplexity that rests for a while falls again with the learning rate
         seed=seed,
+        compiled=compiled,
     )
 
 

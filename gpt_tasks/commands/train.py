@@ -60,6 +60,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--accumulation", type=int, default=1, help="batches before a step (default: %(default)s)")
     parser.add_argument("--evaluations-per-epoch", type=float, default=2)
     parser.add_argument("--patience", type=int, default=4, help="evaluations without gain before it stops")
+    parser.add_argument(
+        "--average",
+        type=float,
+        default=0.0,
+        metavar="DECAY",
+        help="evaluate and keep a moving average of the parameters, such as 0.99 (default: the parameters themselves)",
+    )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the layers first: a minute, and a C++ compiler, for steps in about 3/4 of the time",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--schema", help="of an extraction: the name of its labels (default: the data folder's)")
     parser.add_argument(
@@ -97,6 +109,8 @@ def run(arguments: argparse.Namespace) -> None:
             evaluations_per_epoch=arguments.evaluations_per_epoch,
             patience=arguments.patience,
             seed=arguments.seed,
+            average=arguments.average,
+            compiled=arguments.compile,
         )
     except ValueError as error:
         raise UserError(f"{error}.") from error

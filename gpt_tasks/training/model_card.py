@@ -73,10 +73,14 @@ def _lora_lines(training: "TaskTraining | ExtractionTraining") -> list[str]:
 
 
 def _option_lines(options: TrainingOptions) -> list[str]:
+    more = [f"--average {options.average}"] if options.average else []
+    if options.compiled:
+        more.append("--compile")
     return [
         f"--epochs {options.epochs} --learning-rate {options.learning_rate} --seed {options.seed}",
         f"--tokens-per-batch {options.tokens_per_batch} --accumulation {options.accumulation} "
         f"--evaluations-per-epoch {options.evaluations_per_epoch}",
+        *more,
     ]
 
 

@@ -1,11 +1,14 @@
 """What every training of a task does around the trainer: the run's folder, the task's, and what both start from."""
 
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+
+from torch import nn
 
 from gpt_tasks.backbone.architectures import adapter_modules
 from gpt_tasks.backbone.tokenizer import Tokenizer
@@ -17,6 +20,7 @@ from gpt_tasks.training.loss_picture import draw_loss
 from gpt_tasks.training.objectives import Objective
 from gpt_tasks.training.options import TrainingOptions
 from gpt_tasks.training.trainer import LOG_NAME, Trainer
+from gpt_tasks.transformer.block import DecoderBlock
 
 
 def run_training(
@@ -37,11 +41,29 @@ def run_training(
 
     Returns:
         the figures on dev
+
+    Raises:
+        UserError: no compiler, where `options.compiled` asks for one; see `Trainer`.
     """
+    if options.compiled:
+        _compile_layers(objective.model)
     run = training_folder(out)
     run.mkdir(parents=True, exist_ok=True)
     identity = {**asdict(training), "data": data}
     return Trainer(objective, options, run, resume=resume, identity=identity, report=report).run()
+
+
+def _compile_layers(model: nn.Module) -> None:
+    """Each layer by itself: they are alike, so that the first one's code serves all."""
+    compiler = os.environ.get("CXX", "g++")  # as PyTorch looks for it
+    if shutil.which(compiler) is None:
+        raise UserError(
+            f"Compiling needs a C++ compiler, and {compiler} isn't found. Install one (Debian: g++ and python3-dev), "
+            "or leave --compile out."
+        )
+    for module in model.modules():
+        if isinstance(module, DecoderBlock):
+            module.compile(dynamic=True)
 
 
 def write_trained(out: Path, write: Callable[[Path], str]) -> None:

@@ -63,6 +63,7 @@ class Trainer:
         self._step = self._without_gain = 0
         self._best: dict[str, float] = {}
         self._best_parameters = self._copy()
+        self._average = self._copy() if options.average else None
         self._seconds = 0.0
         self._tokens = 0  # read so far
         torch.manual_seed(options.seed)
@@ -139,9 +140,28 @@ class Trainer:
         torch.nn.utils.clip_grad_norm_(self._trained.values(), self._options.gradient_norm)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
+        if self._average is not None:
+            self._move_average(self._average)
         return total
 
+    def _move_average(self, average: dict[str, torch.Tensor]) -> None:
+        """a <- d·a + (1 - d)·p, where the decay d is smaller at first, so that the beginning is soon forgotten."""
+        decay = min(self._options.average, (1 + self._step) / (10 + self._step))
+        with torch.no_grad():
+            for name, parameter in self._trained.items():
+                average[name].lerp_(parameter, 1 - decay)
+
     def _evaluate(self) -> None:
+        """On dev, of the averaged parameters where there are any."""
+        if self._average is None:
+            self._evaluate_parameters()
+            return
+        parameters = self._copy()
+        self._put(self._average)
+        self._evaluate_parameters()
+        self._put(parameters)
+
+    def _evaluate_parameters(self) -> None:
         self._objective.model.eval()
         with torch.inference_mode():
             figures = self._objective.evaluate()
@@ -174,6 +194,7 @@ class Trainer:
             "optimizer": self._optimizer.state_dict(),
             "best": self._best,
             "best_parameters": self._best_parameters,
+            "average": self._average,
             "step": self._step,
             "without_gain": self._without_gain,
             "seconds": self._seconds,
@@ -196,6 +217,7 @@ class Trainer:
         self._put(state["parameters"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._best, self._best_parameters = state["best"], state["best_parameters"]
+        self._average = state["average"]
         self._step, self._without_gain, self._seconds = state["step"], state["without_gain"], state["seconds"]
         self._tokens = sum(map(self._tokens_of, self._plan[: self._step]))
         torch.set_rng_state(state["random"])

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from gpt_tasks.backbone.architectures import adapter_modules
 from gpt_tasks.backbone.torch_engine import load_decoder
 from gpt_tasks.backbone.weights import open_model
 from gpt_tasks.errors import UserError
+from gpt_tasks.progress import silent
 from gpt_tasks.tasks.heads import LinearHead
 from gpt_tasks.training.adapter_files import write_adapter
 from gpt_tasks.training.arithmetic import training_dtype
@@ -20,6 +22,8 @@ from gpt_tasks.training.methods import METHODS, Lora, make_tuned
 from gpt_tasks.training.objectives import Classification, Classifier
 from gpt_tasks.training.options import TrainingOptions
 from gpt_tasks.training.pooling import POOLINGS, Pooling
+from gpt_tasks.training.task_run import run_training, training_folder
+from gpt_tasks.training.text_classification import TaskTraining
 from gpt_tasks.training.trainer import CHECKPOINT_NAME, LOG_NAME, Trainer
 from tests import tiny_models
 
@@ -94,9 +98,12 @@ class TestMethods:
 
 
 class TestTrainer:
-    def test_a_resumed_run_ends_as_an_unbroken_one(self, tiny_folder, tmp_path):
+    @pytest.mark.parametrize("average", [0.0, 0.9])
+    def test_a_resumed_run_ends_as_an_unbroken_one(self, tiny_folder, tmp_path, average):
         folder, _ = tiny_folder("llama")
-        options = TrainingOptions(epochs=2, learning_rate=1e-2, tokens_per_batch=256, evaluations_per_epoch=2)
+        options = TrainingOptions(
+            epochs=2, learning_rate=1e-2, tokens_per_batch=256, evaluations_per_epoch=2, average=average
+        )
         runs = {}
         for name in ("whole", "broken"):
             (tmp_path / name).mkdir()
@@ -124,6 +131,42 @@ class TestTrainer:
             for name in ("whole", "broken")
         ]
         assert logged[0] == logged[1]  # nothing twice
+
+    def test_keeps_the_moving_average_of_the_steps(self, tiny_folder, tmp_path):
+        made = objective(tiny_folder("llama")[0], "head")
+        weight, after = made.model.head.weight, []
+        begin = weight.detach().clone()
+        options = TrainingOptions(
+            epochs=2, learning_rate=1e-2, tokens_per_batch=64, evaluations_per_epoch=1e-3, average=0.6
+        )
+        Trainer(made, options, tmp_path, report=lambda _: after.append(weight.detach().clone())).run()
+        expected = begin
+        for step, parameters in enumerate(after):
+            decay = min(0.6, (1 + step) / (10 + step))
+            expected = decay * expected + (1 - decay) * parameters
+        assert len(after) > 20
+        torch.testing.assert_close(weight.detach(), expected)
+        assert not torch.allclose(weight, after[-1])
+
+    @pytest.mark.skipif(shutil.which("g++") is None, reason="wants a C++ compiler: apt-get install g++")
+    def test_compiled_layers_compute_the_same(self, tiny_folder, tmp_path):
+        losses = {}
+        for compiled in (False, True):
+            made, out = objective(tiny_folder("llama")[0]), tmp_path / str(compiled)
+            made.model.dropout.p = 0.0
+            options = TrainingOptions(epochs=4, tokens_per_batch=256, patience=9, compiled=compiled)
+            run_training(made, TaskTraining(task="x"), options, "", out, resume=False, report=silent)
+            log = (training_folder(out) / LOG_NAME).read_text().splitlines()
+            losses[compiled] = [entry["loss"] for entry in map(json.loads, log) if "loss" in entry]
+        assert len(losses[True]) > 2
+        assert losses[True] == pytest.approx(losses[False], rel=0.02)
+
+    def test_compiling_without_a_compiler(self, tiny_folder, tmp_path, monkeypatch):
+        monkeypatch.setenv("CXX", "no-such-compiler")
+        made, options = objective(tiny_folder("llama")[0]), TrainingOptions(compiled=True)
+        with pytest.raises(UserError, match=r"no-such-compiler isn't found.*leave --compile out"):
+            run_training(made, TaskTraining(task="x"), options, "", tmp_path / "x", resume=False, report=silent)
+        assert not any(tmp_path.iterdir())
 
     @pytest.mark.parametrize(
         ("options", "identity", "changed"), [({"seed": 2}, {"rank": 8}, "seed"), ({"seed": 1}, {"rank": 4}, "rank")]
@@ -163,7 +206,15 @@ class TestTrainer:
             Trainer(made, TrainingOptions(), tmp_path).run()
 
     @pytest.mark.parametrize(
-        "wrong", [{"epochs": 0}, {"learning_rate": -1}, {"warmup": 1}, {"patience": 0}, {"evaluations_per_epoch": 0}]
+        "wrong",
+        [
+            {"epochs": 0},
+            {"learning_rate": -1},
+            {"warmup": 1},
+            {"average": 1},
+            {"patience": 0},
+            {"evaluations_per_epoch": 0},
+        ],
     )
     def test_options_out_of_range(self, wrong):
         with pytest.raises(ValueError, match=next(iter(wrong))):
