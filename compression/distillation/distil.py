@@ -142,7 +142,7 @@ def distil(
             write_adapter(adapter, tuned, modules, student.name, fan_in_fan_out=transposed)
         return student_card(teacher, student, distillation, options, figures, is_uniform(student.hugging_face_config))
 
-    write_trained(out, write)
+    write_trained(out, {out: write})
     return figures
 
 

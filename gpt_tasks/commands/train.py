@@ -1,7 +1,8 @@
-"""Train a task on the backbone, from a folder with train.jsonl and dev.jsonl.
+"""Train a task on the backbone, from a folder with train.jsonl and dev.jsonl; or several with one adapter.
 
 Classification: each line of these files is an object with "text" and "label". A label "oos" means that no other one
-fits; a domains.json beside them may say which labels belong together.
+fits; a domains.json beside them may say which labels belong together. With several names after --task, and as many
+folders after --data, the tasks are trained together and share one adapter; each gets its folder in --out.
 
 Extraction (--task entities, relations or events): each line has "tokens" and "tags" (BIO), and where they are marked
 "relations"; or "tokens", "head", "tail" and "relation"; or "tokens", "triggers" and "arguments". By default the
@@ -10,7 +11,7 @@ backbone stays as it is (--method head), and a small network reads its hidden st
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -27,8 +28,10 @@ SUMMARY = "train a task: LoRA, full, head only, soft prompt or prefix"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--task", required=True, help="its name, such as sentiment")
-    parser.add_argument("--data", required=True, type=Path, metavar="DIR", help="has train.jsonl and dev.jsonl")
+    parser.add_argument("--task", required=True, nargs="+", metavar="TASK", help="its name, such as sentiment")
+    parser.add_argument(
+        "--data", required=True, nargs="+", type=Path, metavar="DIR", help="has train.jsonl and dev.jsonl"
+    )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="the new task's folder")
     parser.add_argument("--model", default=DEFAULT, help="a model's folder or hub id (default: the default model)")
     parser.add_argument(
@@ -96,8 +99,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(f"--teacher-weight must be more than 0 and at most 1, got {arguments.teacher_weight}.")
     if arguments.teacher_temperature <= 0:
         raise UserError(f"--teacher-temperature must be more than 0, got {arguments.teacher_temperature}.")
-    if arguments.teacher and arguments.task in SCHEMAS:
-        raise UserError("--teacher is for classification. Leave it out.")
+    _check_tasks(arguments)
     if arguments.method == "prefix" and arguments.attention == "full":
         raise UserError("A prefix works with causal attention only. Leave --attention full out.")
     try:
@@ -114,18 +116,34 @@ def run(arguments: argparse.Namespace) -> None:
         )
     except ValueError as error:
         raise UserError(f"{error}.") from error
-    if arguments.task in SCHEMAS:
+    if arguments.task[0] in SCHEMAS:
         _train_extraction(arguments, options)
     else:
         _train_classification(arguments, options)
 
 
+def _check_tasks(arguments: argparse.Namespace) -> None:
+    tasks, extractions = arguments.task, [task for task in arguments.task if task in SCHEMAS]
+    if len(tasks) != len(arguments.data):
+        raise UserError(
+            f"--task names {len(tasks)} and --data {len(arguments.data)}. Give each task its folder, in the same order."
+        )
+    if len(set(tasks)) < len(tasks):
+        raise UserError("--task names one task twice.")
+    if len(tasks) > 1 and any(Path(task).name != task for task in tasks):
+        raise UserError("Tasks that are trained together get folders of their names in --out: leave out slashes.")
+    if arguments.teacher and (extractions or len(tasks) > 1):
+        raise UserError("--teacher is for one classification. Leave it out.")
+    if extractions and len(tasks) > 1:
+        raise UserError(f"{extractions[0]} is trained alone: extractions need no adapter that they could share.")
+
+
 def _train_classification(arguments: argparse.Namespace, options: TrainingOptions) -> None:
     # Here, so that the other commands start without PyTorch.
-    from gpt_tasks.training.text_classification import TaskTraining, train_task
+    from gpt_tasks.training.text_classification import TaskTraining, train_task, train_together
 
     training = TaskTraining(
-        task=arguments.task,
+        task=" ".join(arguments.task),
         method=arguments.method or "lora",
         pooling=arguments.pooling,
         causal=arguments.attention == "causal",
@@ -139,10 +157,15 @@ def _train_classification(arguments: argparse.Namespace, options: TrainingOption
         teacher_temperature=arguments.teacher_temperature,
         licence=arguments.licence,
     )
-    if arguments.teacher is None:
-        figures = _train(train_task, training, arguments, options)
-    else:
-        figures = _train(partial(train_task, teacher=_teacher(arguments)), training, arguments, options)
+    if len(arguments.task) > 1:
+        data = dict(zip(arguments.task, arguments.data, strict=True))
+        figures = _train(train_together, data, training, arguments, options)
+        for task in arguments.task:
+            accuracy = 100 * figures[f"{task}_accuracy"]
+            sys.stdout.write(f"{arguments.out / task}: accuracy on dev {accuracy:.2f} %\n")
+        return
+    teacher = None if arguments.teacher is None else _teacher(arguments)
+    figures = _train(partial(train_task, teacher=teacher), arguments.data[0], training, arguments, options)
     sys.stdout.write(f"{arguments.out}: accuracy on dev {100 * figures['accuracy']:.2f} %\n")
 
 
@@ -163,8 +186,8 @@ def _train_extraction(arguments: argparse.Namespace, options: TrainingOptions) -
     if arguments.sentences is not None and arguments.sentences < 1:
         raise UserError(f"--sentences must be at least 1, got {arguments.sentences}.")
     training = ExtractionTraining(
-        task=arguments.task,
-        schema=arguments.schema or arguments.data.resolve().name,
+        task=arguments.task[0],
+        schema=arguments.schema or arguments.data[0].resolve().name,
         method=method,
         causal=arguments.attention == "causal",
         reading=arguments.reading,
@@ -174,7 +197,7 @@ def _train_extraction(arguments: argparse.Namespace, options: TrainingOptions) -
         sentences=arguments.sentences,
         licence=arguments.licence,
     )
-    figures = _train(train_extraction, training, arguments, options)
+    figures = _train(train_extraction, arguments.data[0], training, arguments, options)
     sys.stdout.write(f"{arguments.out}: on dev\n")
     for name, value in figures.items():
         if name.endswith("f1"):
@@ -182,8 +205,12 @@ def _train_extraction(arguments: argparse.Namespace, options: TrainingOptions) -
 
 
 def _train(
-    train: Callable[..., dict[str, float]], training: object, arguments: argparse.Namespace, options: TrainingOptions
+    train: Callable[..., dict[str, float]],
+    data: Path | Mapping[str, Path],
+    training: object,
+    arguments: argparse.Namespace,
+    options: TrainingOptions,
 ) -> dict[str, float]:
     with make_reporter(arguments.progress) as report:
         model = open_model(arguments.model, report)
-        return train(model, arguments.data, arguments.out, training, options, resume=arguments.resume, report=report)
+        return train(model, data, arguments.out, training, options, resume=arguments.resume, report=report)

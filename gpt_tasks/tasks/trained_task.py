@@ -21,13 +21,13 @@ from gpt_tasks.tasks.out_of_scope import OutOfScopeRule
 
 HEAD_FILE, SETTINGS_FILE = "head.safetensors", "head.json"
 TAUGHT_FILE = "classifier.safetensors"
+"""What makes a folder one of `tasks.taught`."""
 PARAMETERS_FILE = "parameters.safetensors"
 """What a method trained that the encoding graph doesn't serve (full, soft_prompt, prefix)."""
 WRITTEN_FILES = frozenset(
     {SETTINGS_FILE, HEAD_FILE, ADAPTER_FILE, CONFIG_FILE, PARAMETERS_FILE, "README.md", "log.jsonl", "loss.png"}
 )
 """that the folder of a trained task may have"""
-"""What makes a folder one of `tasks.taught`."""
 SHIPPED = Path(__file__).resolve().parents[2] / "assets" / "tasks"
 CLASSIFICATION = ("sentiment", "news_topic", "intent")
 """The classification tasks that come with the project."""

@@ -117,7 +117,7 @@ def train_extraction(
             write_adapter(folder, tuned, modules, model.name, fan_in_fan_out=transposed)
         return extraction_card(settings, training, options, data.name, len(train), len(dev))
 
-    write_trained(out, write)
+    write_trained(out, {out: write})
     return figures
 
 

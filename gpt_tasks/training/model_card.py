@@ -1,5 +1,6 @@
 """The README.md of a trained task."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from gpt_tasks.tasks.extraction.extraction_task import ExtractionSettings
@@ -20,16 +21,21 @@ def model_card(
     settings: TaskSettings,
     training: "TaskTraining",
     options: TrainingOptions,
-    data: str,
+    data: Mapping[str, str],
     train_rows: int,
     dev_rows: int,
 ) -> str:
-    """Data, licence, method, command and figures, as Markdown."""
+    """Data, licence, method, command and figures, as Markdown.
+
+    Args:
+        data: of every task that was trained in the same run, this one among them: its data's name
+    """
     labels = ", ".join(settings.labels[:12]) + (
         f" ... ({len(settings.labels)} in all)" if len(settings.labels) > 12 else ""
     )
     command = [
-        f"python -m gpt_tasks train --task {training.task} --data {data} --out {training.task}",
+        f"python -m gpt_tasks train --task {' '.join(data)} --data {' '.join(data.values())} "
+        f"--out {training.task if len(data) == 1 else 'OUT'}",
         f"--method {training.method} --pooling {training.pooling} --attention {settings.attention}",
     ]
     command += _lora_lines(training)
@@ -51,9 +57,9 @@ Labels: {labels}
 | | |
 | --- | --- |
 | backbone | {settings.backbone["name"]} (fingerprint {settings.backbone["fingerprint"][:12]}) |
-| data | {data}: {train_rows} texts trained on, {dev_rows} in dev |
+| data | {data[training.task]}: {train_rows} texts trained on, {dev_rows} in dev |
 | licence of the data | {training.licence} |
-| method | {training.method}, {settings.attention} attention, {settings.pooling} pooling |
+| method | {training.method}, {settings.attention} attention, {settings.pooling} pooling{_together(training, data)} |
 | accuracy on dev, before any rule | {100 * settings.dev["accuracy"]:.2f} % |
 | temperature | {settings.temperature:.3f} |
 {_FULL_ATTENTION if settings.attention == "full" else ""}
@@ -63,6 +69,11 @@ Labels: {labels}
 
 `log.jsonl` has every tenth loss and every evaluation; `loss.png` shows them.
 """
+
+
+def _together(training: "TaskTraining", data: Mapping[str, str]) -> str:
+    others = [task for task in data if task != training.task]
+    return f", together with {' and '.join(others)}" if others else ""
 
 
 def _lora_lines(training: "TaskTraining | ExtractionTraining") -> list[str]:

@@ -1,6 +1,6 @@
 """What a training makes better: the interface that the trainer knows, one class a kind of task."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -58,8 +58,11 @@ class Classifier(nn.Module):
 
     def forward(self, input_ids: Tensor, mask: Tensor) -> Tensor:
         """[batch, sequence] of ids, and of 0 and 1 -> logits [batch, labels]"""
-        features = self.dropout(self.features(input_ids, mask))
-        return functional.linear(features, self.head.weight, self.head.bias).float()
+        return self.classify(self.tuned.encode(input_ids, mask), mask)
+
+    def classify(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """Hidden states [batch, sequence, hidden] -> logits [batch, labels]"""
+        return self.head(self.dropout(self.pooling(hidden.float(), mask))).float()
 
 
 @dataclass(frozen=True)
@@ -111,9 +114,17 @@ class Classification:
         self._offsets = (counts / len(train)).log() if balanced else torch.zeros(len(counts))  # [labels]
 
     def loss(self, examples: Sequence[int]) -> Tensor:
-        rows = [self._train[index] for index in examples]
-        logits = self.model(*pad([ids for ids, _ in rows]))  # [batch, labels]
-        labels = torch.tensor([label for _, label in rows])
+        ids, mask = pad(self.texts(examples))
+        return self.loss_after(self.model.tuned.encode(ids, mask), mask, examples)
+
+    def texts(self, examples: Sequence[int]) -> list[Sequence[int]]:
+        """The token ids of some training examples."""
+        return [self._train[index][0] for index in examples]
+
+    def loss_after(self, hidden: Tensor, mask: Tensor, examples: Sequence[int]) -> Tensor:
+        """`loss`, of examples that are read: hidden [batch, sequence, hidden], mask [batch, sequence] of 0 and 1"""
+        logits = self.model.classify(hidden, mask)  # [batch, labels]
+        labels = torch.tensor([self._train[index][1] for index in examples])
         loss = functional.cross_entropy(logits + self._offsets, labels, label_smoothing=self._smoothing)
         if self._teacher is None:
             return loss
@@ -133,3 +144,43 @@ class Classification:
         # Of two equal accuracies the smaller loss is better: a small part of the score.
         mean_loss = loss / len(self._dev)
         return {"score": accuracy - 1e-4 * mean_loss, "accuracy": accuracy, "loss": mean_loss}
+
+
+class JointClassification:
+    """Several classifications on one tuned decoder: each batch has texts of all of them, and is read once.
+
+    Args:
+        parts: by their names; their models share `tuned`
+    """
+
+    figure = "accuracy (%), the tasks' mean"
+    shown = staticmethod(percent)
+
+    def __init__(self, parts: Mapping[str, Classification]) -> None:
+        self.model = nn.ModuleList(part.model for part in parts.values())
+        self.lengths = [length for part in parts.values() for length in part.lengths]
+        self._parts = parts
+        self._owners = [(name, index) for name, part in parts.items() for index in range(len(part.lengths))]
+
+    def loss(self, examples: Sequence[int]) -> Tensor:
+        own: dict[str, list[int]] = {name: [] for name in self._parts}
+        for example in examples:
+            name, index = self._owners[example]
+            own[name].append(index)
+        ids, mask = pad([text for name, indices in own.items() for text in self._parts[name].texts(indices)])
+        hidden = self.model[0].tuned.encode(ids, mask)  # [batch, sequence, hidden]
+        total, begin = torch.zeros(()), 0
+        for name, indices in own.items():
+            if not indices:
+                continue
+            rows = slice(begin, begin + len(indices))
+            loss = self._parts[name].loss_after(hidden[rows], mask[rows], indices)
+            total = total + loss * (len(indices) / len(examples))
+            begin = rows.stop
+        return total
+
+    def evaluate(self) -> dict[str, float]:
+        """Each task's accuracy; the score is the mean of theirs"""
+        figures = {name: part.evaluate() for name, part in self._parts.items()}
+        score = sum(found["score"] for found in figures.values()) / len(figures)
+        return {"score": score, **{f"{name}_accuracy": found["accuracy"] for name, found in figures.items()}}

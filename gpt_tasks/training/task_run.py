@@ -4,7 +4,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -66,17 +66,19 @@ def _compile_layers(model: nn.Module) -> None:
             module.compile(dynamic=True)
 
 
-def write_trained(out: Path, write: Callable[[Path], str]) -> None:
-    """The task's folder, whole or not at all, with the log and its picture; then the run's folder goes.
+def write_trained(out: Path, tasks: Mapping[Path, Callable[[Path], str]]) -> None:
+    """The folders of what was trained, each whole or not at all, with the log and its picture; then the run's goes.
 
     Args:
-        write: writes the task's own files and returns its model card
+        out: as in `run_training`
+        tasks: a task's folder -> what writes the task's own files there and returns its model card
     """
     run = training_folder(out)
-    with whole_folder(out) as folder:
-        (folder / "README.md").write_text(write(folder), "utf-8")
-        shutil.copyfile(run / LOG_NAME, folder / LOG_NAME)
-        draw_loss(run / LOG_NAME, folder / "loss.png")
+    for target, write in tasks.items():
+        with whole_folder(target) as folder:
+            (folder / "README.md").write_text(write(folder), "utf-8")
+            shutil.copyfile(run / LOG_NAME, folder / LOG_NAME)
+            draw_loss(run / LOG_NAME, folder / "loss.png")
     shutil.rmtree(run)
 
 

@@ -1,7 +1,7 @@
 """Trains a classification task and writes its folder: adapter, head, calibration, log, picture, model card."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +32,9 @@ from gpt_tasks.tasks.windows import WindowReader, window_size
 from gpt_tasks.training.adapter_files import write_adapter
 from gpt_tasks.training.arithmetic import training_dtype
 from gpt_tasks.training.batches import length_batches, pad
-from gpt_tasks.training.methods import Lora, make_tuned
+from gpt_tasks.training.methods import Lora, TunedDecoder, make_tuned
 from gpt_tasks.training.model_card import model_card
-from gpt_tasks.training.objectives import Classification, Classifier, TaskTeacher
+from gpt_tasks.training.objectives import Classification, Classifier, JointClassification, TaskTeacher
 from gpt_tasks.training.options import MATRICES, TrainingOptions
 from gpt_tasks.training.pooling import PoolingName
 from gpt_tasks.training.task_run import chosen_modules, data_fingerprint, load_tokenizer, run_training, write_trained
@@ -76,6 +76,14 @@ class _Data:
     domains: dict[str, list[str]] | None
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """Token ids and the label's number, each."""
+
+    train: list[tuple[list[int], int]]
+    dev: list[tuple[list[int], int]]
+
+
 def train_task(
     model: Model,
     data: Path,
@@ -101,26 +109,96 @@ def train_task(
         UserError: data that can't be read or has fewer than two labels, a folder that can't be written, options
             that don't fit the checkpoint, a teacher that hasn't got the data's labels.
     """
-    require_replaceable(out, "a trained task", SETTINGS_FILE, WRITTEN_FILES)
-    require_writable(out)
+    _require_room(out)
     found = _read_data(data)
     taught = None if teacher is None else _ask(teacher, found, training, report)
     torch.manual_seed(options.seed)
-    reader = WindowReader(
-        load_tokenizer(model), model.hugging_face_config.get("bos_token_id"), window_size(model.config)
-    )
-    classifier, modules = build_classifier(model, training, len(found.labels))
-    numbers = {label: index for index, label in enumerate(found.labels)}
-    train, dev = ([(reader.first(row.text), numbers[row.label]) for row in rows] for rows in (found.train, found.dev))
-    objective = Classification(classifier, train, dev, training.label_smoothing, training.balanced, taught)
+    tuned, modules = _build_tuned(model, training)
+    classifier = Classifier(tuned, training.pooling, len(found.labels))
+    rows = _encode(found, _reader(model))
+    objective = Classification(classifier, rows.train, rows.dev, training.label_smoothing, training.balanced, taught)
     figures = run_training(objective, training, options, data_fingerprint(data), out, resume=resume, report=report)
 
     def write(folder: Path) -> str:
-        settings = save_task(folder, model, training, classifier, modules, train, dev, found.labels, found.domains)
-        return model_card(settings, training, options, data.name, len(train), len(dev))
+        settings = _save_task(folder, model, training, classifier, modules, rows, found)
+        return model_card(settings, training, options, {training.task: data.name}, len(rows.train), len(rows.dev))
 
-    write_trained(out, write)
+    write_trained(out, {out: write})
     return figures
+
+
+def train_together(
+    model: Model,
+    data: Mapping[str, Path],
+    out: Path,
+    training: TaskTraining,
+    options: TrainingOptions,
+    *,
+    resume: bool = False,
+    report: Report = silent,
+) -> dict[str, float]:
+    """Trains several tasks with one adapter, and writes a folder for each into `out`: the same adapter, its own head.
+
+    Args:
+        data: a task's name -> its data's folder
+        training: of every task but for its name
+
+    Returns:
+        the figures on dev: `<task>_accuracy`
+
+    Raises:
+        UserError: as `train_task`.
+    """
+    folders = {task: out / task for task in data}
+    for folder in folders.values():
+        _require_room(folder)
+    found = {task: _read_data(folder) for task, folder in data.items()}
+    torch.manual_seed(options.seed)
+    tuned, modules = _build_tuned(model, training)
+    reader = _reader(model)
+    rows = {task: _encode(texts, reader) for task, texts in found.items()}
+    parts = {
+        task: Classification(
+            Classifier(tuned, training.pooling, len(found[task].labels)),
+            rows[task].train,
+            rows[task].dev,
+            training.label_smoothing,
+            training.balanced,
+        )
+        for task in data
+    }
+    fingerprints = " ".join(map(data_fingerprint, data.values()))
+    figures = run_training(
+        JointClassification(parts), training, options, fingerprints, out, resume=resume, report=report
+    )
+    names = {task: folder.name for task, folder in data.items()}
+
+    def writer(task: str) -> Callable[[Path], str]:
+        own = replace(training, task=task)
+
+        def write(folder: Path) -> str:
+            settings = _save_task(folder, model, own, parts[task].model, modules, rows[task], found[task])
+            return model_card(settings, own, options, names, len(rows[task].train), len(rows[task].dev))
+
+        return write
+
+    write_trained(out, {folder: writer(task) for task, folder in folders.items()})
+    return figures
+
+
+def _require_room(out: Path) -> None:
+    require_replaceable(out, "a trained task", SETTINGS_FILE, WRITTEN_FILES)
+    require_writable(out)
+
+
+def _reader(model: Model) -> WindowReader:
+    return WindowReader(load_tokenizer(model), model.hugging_face_config.get("bos_token_id"), window_size(model.config))
+
+
+def _encode(data: _Data, reader: WindowReader) -> _Rows:
+    """A text's first window."""
+    numbers = {label: index for index, label in enumerate(data.labels)}
+    return _Rows(*([(reader.first(row.text), numbers[row.label]) for row in rows] for rows in (data.train, data.dev)))
 
 
 def _ask(teacher: TextClassifier, data: _Data, training: TaskTraining, report: Report) -> TaskTeacher:
@@ -149,26 +227,21 @@ def _read_data(data: Path) -> _Data:
     return _Data(train, dev, labels, read_json(domains) if domains.is_file() else None)
 
 
-def build_classifier(
-    model: Model, training: TaskTraining, labels: int
-) -> tuple[Classifier, dict[str, tuple[str, ...]]]:
-    """The untrained classifier, and the modules that LoRA corrects."""
+def _build_tuned(model: Model, training: TaskTraining) -> tuple[TunedDecoder, dict[str, tuple[str, ...]]]:
+    """The untrained decoder, and the modules that LoRA corrects."""
     modules = chosen_modules(model, training.method, training.matrices, training.first_layer)
     decoder = load_decoder(model.weights).to(training_dtype())  # what isn't trained stays so
-    tuned = make_tuned(training.method, decoder, modules, causal=training.causal, rank=training.rank)
-    return Classifier(tuned, training.pooling, labels), modules
+    return make_tuned(training.method, decoder, modules, causal=training.causal, rank=training.rank), modules
 
 
-def save_task(
+def _save_task(
     folder: Path,
     model: Model,
     training: TaskTraining,
     classifier: Classifier,
     modules: dict[str, tuple[str, ...]],
-    train: Sequence[tuple[Sequence[int], int]],
-    dev: Sequence[tuple[Sequence[int], int]],
-    labels: list[str],
-    domains: dict[str, list[str]] | None,
+    rows: _Rows,
+    data: _Data,
 ) -> TaskSettings:
     """Calibrates on dev and writes adapter and head."""
     classifier.eval()
@@ -176,19 +249,19 @@ def save_task(
     head = LinearHead(
         training.pooling, classifier.head.weight.detach().numpy(), classifier.head.bias.detach().numpy(), query
     )
-    truth = np.array([label for _, label in dev])
-    features = _features(classifier, [ids for ids, _ in dev])
+    truth = np.array([label for _, label in rows.dev])
+    features = _features(classifier, [ids for ids, _ in rows.dev])
     logits = head.logits(features)
-    rule = _rule(classifier, train, logits, features, truth, labels)
+    rule = _rule(classifier, rows.train, logits, features, truth, data.labels)
     settings = TaskSettings(
         task=training.task,
-        labels=labels,
+        labels=data.labels,
         method=training.method,
         attention="causal" if training.causal else "full",
         pooling=training.pooling,
         temperature=fit_temperature(logits, truth),
         backbone={"name": model.name, "fingerprint": fingerprint(model.weights)},
-        domains=domains,
+        domains=data.domains,
         out_of_scope=None if rule is None else rule.settings(),
         dev={"accuracy": float((logits.argmax(axis=1) == truth).mean()), "texts": len(truth)},
     )
