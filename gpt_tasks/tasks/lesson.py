@@ -121,9 +121,10 @@ def _draw(confusion: np.ndarray, labels: Sequence[str], picture: Path) -> None:
     figure = Figure(figsize=(size, size), layout="constrained")
     figure.get_layout_engine().set(rect=(0, 0, 1, 1 - _TITLE_INCHES / size))
     display = ConfusionMatrixDisplay(confusion, display_labels=names)
-    display.plot(
-        ax=figure.subplots(), cmap="Blues", colorbar=False, xticks_rotation="vertical", include_values=count <= 20
-    )
+    display.plot(ax=figure.subplots(), cmap="Blues", colorbar=False, include_values=count <= 20)
+    # Each label ends at the axis, however wide the font is that will show it.
+    for label in display.ax_.get_xticklabels():
+        label.set(rotation="vertical", rotation_mode="anchor", horizontalalignment="right", verticalalignment="center")
     # The labels stay text: whoever shows the picture has fonts for their script, which this machine may not have.
     # With a salt and without a date, the same lesson gives the same bytes.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": PICTURE_NAME}), warnings.catch_warnings():

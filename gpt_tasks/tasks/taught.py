@@ -48,6 +48,17 @@ def features_width(config: DecoderConfig) -> int:
     return 2 * len(feature_layers(config)) * config.hidden_size
 
 
+@dataclass(frozen=True)
+class ReadTexts:
+    """What some texts gave."""
+
+    features: np.ndarray
+    """[texts, 2 · layers · hidden]; of a long text the mean over its windows"""
+    tokens: list[int]
+    """of each text, without the question"""
+    windows: list[int]
+
+
 class FeatureReader:
     """Texts -> features of the frozen backbone."""
 
@@ -56,35 +67,32 @@ class FeatureReader:
         self._question = reader.tokens(QUESTION)
 
     def read(self, texts: Sequence[str], done: Callable[[int], None] = lambda count: None) -> np.ndarray:
-        """[texts, 2 · layers · hidden]; of a long text the mean over its windows.
+        """The features of `ReadTexts`.
 
         Args:
             done: told how many texts are read, after every chunk
         """
         features = []
         for chunk in self.chunks(texts):
-            features.append(chunk)
+            features.append(chunk.features)
             done(sum(map(len, features)))
         return np.concatenate(features)
 
-    def chunks(self, texts: Sequence[str], between: Callable[[], None] = lambda: None) -> Iterator[np.ndarray]:
-        """What `read` gives, some texts at a time.
+    def chunks(self, texts: Sequence[str], between: Callable[[], None] = lambda: None) -> Iterator[ReadTexts]:
+        """Some texts at a time.
 
         Args:
             between: called after every batch of windows; may raise to stop
         """
         require_texts(texts)
-        width = features_width(self._engine.config)
         for begin in range(0, len(texts), CHUNK):
-            chunk = texts[begin : begin + CHUNK]
-            features = np.zeros((len(chunk), width), np.float32)
-            self._read_chunk(chunk, features, between)
-            yield features
+            yield self._read_chunk(texts[begin : begin + CHUNK], between)
 
-    def _read_chunk(self, texts: Sequence[str], features: np.ndarray, between: Callable[[], None]) -> None:
-        windows = [self._reader.read(text).pieces for text in texts]
-        owners = [(index, len(pieces)) for index, pieces in enumerate(windows) for _ in pieces]
-        rows = [(*piece, *self._question) for pieces in windows for piece in pieces]
+    def _read_chunk(self, texts: Sequence[str], between: Callable[[], None]) -> ReadTexts:
+        features = np.zeros((len(texts), features_width(self._engine.config)), np.float32)
+        windows = [self._reader.read(text) for text in texts]
+        owners = [(index, len(text.pieces)) for index, text in enumerate(windows) for _ in text.pieces]
+        rows = [(*piece, *self._question) for text in windows for piece in text.pieces]
         for batch in length_batches([len(row) for row in rows], BATCH_TOKENS):
             layers, mask = self._engine.layers([rows[index] for index in batch])
             ends = mask.sum(axis=1) - len(self._question)  # [rows], of the text
@@ -97,6 +105,7 @@ class FeatureReader:
                 owner, count = owners[index]
                 features[owner] += row / count
             between()
+        return ReadTexts(features, [text.tokens for text in windows], [len(text.pieces) for text in windows])
 
 
 def numbered(rows: Sequence[LabelledText]) -> tuple[list[str], np.ndarray]:
@@ -137,12 +146,15 @@ class TaughtClassifier:
         self._reader, self.taught = reader, taught
 
     def classify(self, texts: Sequence[str], done: Callable[[int], None] = lambda count: None) -> list[Classified]:
-        """See `TextClassifier.classify`; windows and tokens aren't counted here."""
+        """See `TextClassifier.classify`."""
         taught, results = self.taught, []
-        for features in self._reader.chunks(texts):
-            probabilities = softmax(taught.learned.logits(features) / taught.learned.temperature).astype(np.float32)
+        for read in self._reader.chunks(texts):
+            logits = taught.learned.logits(read.features) / taught.learned.temperature
             results += [
-                Classified(taught.labels[int(row.argmax())], taught.labels, row, False, 0, 1) for row in probabilities
+                Classified(taught.labels[int(row.argmax())], taught.labels, row, False, tokens, windows)
+                for row, tokens, windows in zip(
+                    softmax(logits).astype(np.float32), read.tokens, read.windows, strict=True
+                )
             ]
             done(len(results))
         return results

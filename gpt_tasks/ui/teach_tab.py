@@ -95,7 +95,7 @@ def build(background: BackboneInBackground) -> None:
             labels, truth = numbered(rows)
             read = []
             for chunk in _reader(backbone).chunks([row.text for row in rows], run.go_on):
-                read.append(chunk)
+                read.append(chunk.features)
                 yield chips([say(request, "texts_done", done=sum(map(len, read)), total=len(rows))]), *nothing
         except UserError as error:
             yield error_line(error, request), *nothing

@@ -72,9 +72,14 @@ class TestFit:
 
 
 class TestTeaching:
-    def test_learns_from_three_examples_a_label(self, reader, made):
+    def test_learns_from_three_examples_a_label(self, reader, made, default_backbone):
         found = TaughtClassifier(reader, made).classify(list(NEW))
         assert [result.label for result in found] == list(NEW.values())
+        tokenizer = default_backbone.tokenizer
+        assert [result.tokens for result in found] == [len(tokenizer.encode(text)) for text in NEW]
+        assert [result.windows for result in found] == [1] * len(NEW)
+        long = TaughtClassifier(reader, made).classify(["It rains. " * 300])[0]
+        assert long.windows > 1 and long.tokens > 512 and long.label == "weather"
         assert made.learned.confusion.sum() == len(ROWS)
         assert made.learned.accuracy == np.trace(made.learned.confusion) / len(ROWS) > 0.5
 
