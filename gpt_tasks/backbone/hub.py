@@ -144,6 +144,8 @@ def _hub_errors(repository: str, revision: str | None) -> Iterator[None]:
     try:
         yield
     except HFValidationError as error:
+        if Path(repository).expanduser().is_dir():
+            raise UserError(f"{repository} is a folder, not a hub id. Leave --from-hub out to take it.") from error
         raise UserError(f"{repository!r} is neither a folder here nor a possible hub id ({error}).") from error
     except GatedRepoError as error:
         raise UserError(

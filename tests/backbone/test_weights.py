@@ -111,12 +111,14 @@ def test_a_tensor_of_another_shape(tmp_path):
         load_decoder(open_model(str(tmp_path)).weights)
 
 
-def test_names_that_lead_nowhere(monkeypatch):
+def test_names_that_lead_nowhere(monkeypatch, tmp_path):
     with pytest.raises(UserError, match="not a model's folder"):
         open_model("./nowhere")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UserError, match="neither a folder here nor a possible hub id"):
         open_model("no:such")
+    with pytest.raises(UserError, match="is a folder, not a hub id. Leave --from-hub out"):
+        open_model(str(tmp_path), revision="main")
 
 
 # The default weights
