@@ -18,6 +18,7 @@ from compression.model_or_artifact import open_model_or_artifact
 from compression.texts import read_texts
 from gpt_tasks.backbone.checkpoint import require_replaceable_checkpoint
 from gpt_tasks.backbone.weights import Model
+from gpt_tasks.commands.training_options import add_training_options
 from gpt_tasks.errors import UserError
 from gpt_tasks.progress_output import make_reporter
 
@@ -65,16 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=float, default=1)
     parser.add_argument("--learning-rate", type=float, help="default: 3e-4; with LoRA 2e-3")
     parser.add_argument("--tokens-per-batch", type=int, default=2048)
-    parser.add_argument("--accumulation", type=int, default=1, help="batches before a step (default: %(default)s)")
     parser.add_argument("--evaluations", type=float, default=8, help="in an epoch (default: %(default)s)")
-    parser.add_argument(
-        "--compile",
-        action="store_true",
-        help="compile the layers first: a minute, and a C++ compiler, for steps in about 3/4 of the time",
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint of a stopped run")
-    parser.add_argument("--progress", choices=["bar", "json", "none"], default="bar")
+    add_training_options(parser)
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from gpt_tasks.backbone.weights import DEFAULT, open_model
 from gpt_tasks.commands.classification_options import make_classifier
+from gpt_tasks.commands.training_options import add_training_options
 from gpt_tasks.errors import UserError
 from gpt_tasks.progress import silent
 from gpt_tasks.progress_output import make_reporter
@@ -60,7 +61,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=float, default=3)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--tokens-per-batch", type=int, default=1024, help="padding counted (default: %(default)s)")
-    parser.add_argument("--accumulation", type=int, default=1, help="batches before a step (default: %(default)s)")
     parser.add_argument("--evaluations-per-epoch", type=float, default=2)
     parser.add_argument("--patience", type=int, default=4, help="evaluations without gain before it stops")
     parser.add_argument(
@@ -70,12 +70,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DECAY",
         help="evaluate and keep a moving average of the parameters, such as 0.99 (default: the parameters themselves)",
     )
-    parser.add_argument(
-        "--compile",
-        action="store_true",
-        help="compile the layers first: a minute, and a C++ compiler, for steps in about 3/4 of the time",
-    )
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--schema", help="of an extraction: the name of its labels (default: the data folder's)")
     parser.add_argument(
         "--reading",
@@ -86,8 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--sentences", type=int, help="of an extraction: train on so many, not on all")
     parser.add_argument("--licence", default="not stated", help="of the data, for the model card")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint of a stopped run")
-    parser.add_argument("--progress", choices=["bar", "json", "none"], default="bar")
+    add_training_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
