@@ -117,7 +117,7 @@ def test_names_that_lead_nowhere(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UserError, match="neither a folder here nor a possible hub id"):
         open_model("no:such")
-    with pytest.raises(UserError, match="is a folder, not a hub id. Leave --from-hub out"):
+    with pytest.raises(UserError, match="is a folder, not a hub id"):
         open_model(str(tmp_path), revision="main")
 
 
