@@ -253,6 +253,21 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
 
+def evaluated_on(recipe: Recipe, text: str) -> Recipe:
+    """The recipe with another text in its evaluate steps.
+
+    Raises:
+        UserError: there is no such step.
+    """
+    if not any(isinstance(step, Evaluate) for _, step in recipe.steps):
+        raise UserError(f"The recipe {recipe.name} never evaluates. Add an evaluate step, or leave --evaluate-on out.")
+    steps = [
+        (name, step.model_copy(update={"text": text}) if isinstance(step, Evaluate) else step)
+        for name, step in recipe.steps
+    ]
+    return recipe.model_copy(update={"steps": steps})
+
+
 def needs_text(recipe: Recipe) -> bool:
     """Whether it trains on a text that it doesn't name: run's --text."""
     return any(

@@ -29,7 +29,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from compression.model_or_artifact import read_config_of
-from compression.recipe import STEPS, Recipe, options_of, read_recipe, recipe_names
+from compression.recipe import STEPS, Recipe, evaluated_on, options_of, read_recipe, recipe_names
 from compression.recipe_plan import plan
 from compression.recipe_run import RecipeRun
 from compression.report import write_report
@@ -52,6 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a text file or a folder of .txt that distill and recover learn from; a correction that comes with the "
         "project is trained anew then",
     )
+    parser.add_argument(
+        "--evaluate-on",
+        metavar="FILE",
+        help="a text for the perplexity, instead of what the recipe's evaluate names",
+    )
     parser.add_argument("--resume", action="store_true", help="go on in a folder that holds an earlier run")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, with sizes, time and memory")
     parser.add_argument("--options", action="store_true", help="list all steps with their options, and do nothing")
@@ -68,6 +73,8 @@ def run(arguments: argparse.Namespace) -> None:
     recipe = read_recipe(arguments.recipe)
     if arguments.model is not None:
         recipe = recipe.model_copy(update={"model": arguments.model})
+    if arguments.evaluate_on is not None:
+        recipe = evaluated_on(recipe, arguments.evaluate_on)
     with make_reporter(arguments.progress) as report:
         if arguments.dry_run:
             require_writable(arguments.out)

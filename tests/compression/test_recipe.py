@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from compression import recipe_steps
 from compression.calibration_text import default_calibration_text
 from compression.pruning.counts import kept_count
-from compression.recipe import STEPS, read_recipe, recipe_names
+from compression.recipe import STEPS, evaluated_on, make_recipe, read_recipe, recipe_names
 from compression.recipe_plan import plan
 from compression.recipe_run import RecipeRun
 from compression.report import merged_variants, pareto, write_report
@@ -223,6 +223,28 @@ class TestGoingOn:
         assert skipped_of(recipe, str(other)) == [True, False, False]
         shutil.rmtree(tmp_path / "out" / "model")
         assert skipped_of(recipe, str(other)) == [True, True, False]
+
+    def test_another_text_to_evaluate_on(self, tmp_path, recipe, text):
+        validation = tmp_path / "validation.txt"
+        validation.write_text("what else is there " * 3000)
+        evaluating = make_recipe(
+            {
+                "name": "x",
+                "model": recipe.model,
+                "steps": [{"export": {"precision": ["fp32"]}}, {"evaluate": {"tokens": 300}}],
+            },
+            "here",
+        )
+        figures = [
+            RecipeRun(asked, tmp_path / name).run("t")["variants"][-1]["perplexity"]
+            for name, asked in (("own", evaluating), ("other", evaluated_on(evaluating, str(validation))))
+        ]
+        assert figures[0] != figures[1]
+        with pytest.raises(UserError, match="There is no text /nowhere"):
+            RecipeRun(evaluated_on(evaluating, "/nowhere"), tmp_path / "third").run("t")
+        without = evaluating.model_copy(update={"steps": evaluating.steps[:1]})
+        with pytest.raises(UserError, match="never evaluates"):
+            evaluated_on(without, str(validation))
 
     def test_a_model_that_changed_is_begun_anew(self, tmp_path, recipe, text, tiny):
         RecipeRun(recipe, tmp_path / "out", text).run("test")
