@@ -133,7 +133,8 @@ def _check_tasks(arguments: argparse.Namespace) -> None:
 
 def _train_classification(arguments: argparse.Namespace, options: TrainingOptions) -> None:
     # Here, so that the other commands start without PyTorch.
-    from gpt_tasks.training.text_classification import TaskTraining, train_task, train_together
+    from gpt_tasks.training.classification_data import TaskTraining
+    from gpt_tasks.training.text_classification import train_task, train_together
 
     training = TaskTraining(
         task=" ".join(arguments.task),

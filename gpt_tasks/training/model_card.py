@@ -8,8 +8,8 @@ from gpt_tasks.tasks.trained_task import TaskSettings
 from gpt_tasks.training.options import MATRICES, TrainingOptions
 
 if TYPE_CHECKING:
+    from gpt_tasks.training.classification_data import TaskTraining
     from gpt_tasks.training.extraction import ExtractionTraining
-    from gpt_tasks.training.text_classification import TaskTraining
 
 _FULL_ATTENTION = """
 Trained under full attention: every token sees all others. transformers runs this model with causal attention, so

@@ -14,9 +14,10 @@ from gpt_tasks.errors import UserError
 from gpt_tasks.tasks.classification import TextClassifier
 from gpt_tasks.tasks.trained_task import load_task
 from gpt_tasks.tasks.windows import WindowReader
+from gpt_tasks.training.classification_data import TaskTraining
 from gpt_tasks.training.objectives import TaskTeacher
 from gpt_tasks.training.options import TrainingOptions
-from gpt_tasks.training.text_classification import TaskTraining, train_task
+from gpt_tasks.training.text_classification import train_task
 
 OPTIONS = TrainingOptions(epochs=4, learning_rate=1e-2, tokens_per_batch=256)
 

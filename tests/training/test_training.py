@@ -18,12 +18,12 @@ from gpt_tasks.tasks.heads import LinearHead
 from gpt_tasks.training.adapter_files import write_adapter
 from gpt_tasks.training.arithmetic import training_dtype
 from gpt_tasks.training.batches import length_batches, pad
+from gpt_tasks.training.classification_data import TaskTraining
 from gpt_tasks.training.methods import METHODS, Lora, make_tuned
 from gpt_tasks.training.objectives import Classification, Classifier
 from gpt_tasks.training.options import TrainingOptions
 from gpt_tasks.training.pooling import POOLINGS, Pooling
 from gpt_tasks.training.task_run import run_training, training_folder
-from gpt_tasks.training.text_classification import TaskTraining
 from gpt_tasks.training.trainer import CHECKPOINT_NAME, LOG_NAME, Trainer
 from tests import tiny_models
 
