@@ -2,7 +2,6 @@
 
 import json
 import random
-import shutil
 
 import numpy as np
 import pytest
@@ -13,17 +12,14 @@ from gpt_tasks.backbone.architectures import adapter_modules
 from gpt_tasks.backbone.torch_engine import load_decoder
 from gpt_tasks.backbone.weights import open_model
 from gpt_tasks.errors import UserError
-from gpt_tasks.progress import silent
 from gpt_tasks.tasks.heads import LinearHead
 from gpt_tasks.training.adapter_files import write_adapter
 from gpt_tasks.training.arithmetic import training_dtype
 from gpt_tasks.training.batches import length_batches, pad
-from gpt_tasks.training.classification_data import TaskTraining
 from gpt_tasks.training.methods import METHODS, Lora, make_tuned
 from gpt_tasks.training.objectives import Classification, Classifier
 from gpt_tasks.training.options import TrainingOptions
 from gpt_tasks.training.pooling import POOLINGS, Pooling
-from gpt_tasks.training.task_run import run_training, training_folder
 from gpt_tasks.training.trainer import CHECKPOINT_NAME, LOG_NAME, Trainer
 from tests import tiny_models
 
@@ -147,26 +143,6 @@ class TestTrainer:
         assert len(after) > 20
         torch.testing.assert_close(weight.detach(), expected)
         assert not torch.allclose(weight, after[-1])
-
-    @pytest.mark.skipif(shutil.which("g++") is None, reason="wants a C++ compiler: apt-get install g++")
-    def test_compiled_layers_compute_the_same(self, tiny_folder, tmp_path):
-        losses = {}
-        for compiled in (False, True):
-            made, out = objective(tiny_folder("llama")[0]), tmp_path / str(compiled)
-            made.model.dropout.p = 0.0
-            options = TrainingOptions(epochs=4, tokens_per_batch=256, patience=9, compiled=compiled)
-            run_training(made, TaskTraining(task="x"), options, "", out, resume=False, report=silent)
-            log = (training_folder(out) / LOG_NAME).read_text().splitlines()
-            losses[compiled] = [entry["loss"] for entry in map(json.loads, log) if "loss" in entry]
-        assert len(losses[True]) > 2
-        assert losses[True] == pytest.approx(losses[False], rel=0.02)
-
-    def test_compiling_without_a_compiler(self, tiny_folder, tmp_path, monkeypatch):
-        monkeypatch.setenv("CXX", "no-such-compiler")
-        made, options = objective(tiny_folder("llama")[0]), TrainingOptions(compiled=True)
-        with pytest.raises(UserError, match=r"no-such-compiler isn't found.*leave --compile out"):
-            run_training(made, TaskTraining(task="x"), options, "", tmp_path / "x", resume=False, report=silent)
-        assert not any(tmp_path.iterdir())
 
     @pytest.mark.parametrize(
         ("options", "identity", "changed"), [({"seed": 2}, {"rank": 8}, "seed"), ({"seed": 1}, {"rank": 4}, "rank")]
