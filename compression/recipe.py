@@ -257,8 +257,10 @@ def evaluated_on(recipe: Recipe, text: str) -> Recipe:
     """The recipe with another text in its evaluate steps.
 
     Raises:
-        UserError: there is no such step.
+        UserError: there is no such step, or no such text.
     """
+    if not Path(text).expanduser().is_file():
+        raise UserError(f"There is no text {text}.")  # said now, not after the steps before
     if not any(isinstance(step, Evaluate) for _, step in recipe.steps):
         raise UserError(f"The recipe {recipe.name} never evaluates. Add an evaluate step, or leave --evaluate-on out.")
     steps = [
