@@ -105,30 +105,36 @@ class Extraction:
         ]
         self._targets = [_tag_numbers(part, layers) for part in self._parts]
         self._features, self._dev_features = train_features, dev_features
-        # What a batch costs: words for the head, or all tokens for the backbone.
-        self.lengths = [len(row.ids if train_features is None else row.ends) for row in self._rows]
+        # An example is what is read at once, and costs its tokens; where nothing is read, a row, and its words.
+        if train_features is None:
+            self._examples = shared_ids(self._rows)
+            self.lengths = [len(self._rows[group[0]].ids) for group in self._examples]
+        else:
+            self._examples = [[number] for number in range(len(self._rows))]
+            self.lengths = [len(row.ends) for row in self._rows]
 
     def loss(self, examples: Sequence[int]) -> Tensor:
+        rows = [row for example in examples for row in self._examples[example]]
         if self._features is None:
-            features = self.model.extractor([self._rows[index] for index in examples])
+            features = self.model.extractor([self._rows[row] for row in rows])
         else:
-            features = [self._features[index].float() for index in examples]
+            features = [self._features[row].float() for row in rows]
         lengths = torch.tensor([len(words) for words in features])
         y = self.model.network(nn.utils.rnn.pad_sequence(features, batch_first=True), lengths)
         loss = y.new_zeros(())
         for name, layer in self.model.network.layers.items():
-            targets = [torch.tensor(self._targets[index][name]) for index in examples]
+            targets = [torch.tensor(self._targets[row][name]) for row in rows]
             wanted = nn.utils.rnn.pad_sequence(targets, batch_first=True, padding_value=_IGNORED)
             part = functional.cross_entropy(layer(y).flatten(0, 1), wanted.flatten(), ignore_index=_IGNORED)
             loss = loss + (_NOMINALS * part if self._given else part)
         if self._links is not None:
-            loss = loss + self._link_loss(y, examples)
+            loss = loss + self._link_loss(y, rows)
         return loss
 
-    def _link_loss(self, y: Tensor, examples: Sequence[int]) -> Tensor:
+    def _link_loss(self, y: Tensor, rows: Sequence[int]) -> Tensor:
         pairs, sentences, labels = [], [], []
-        for place, index in enumerate(examples):
-            for pair, label in self._pairs(self._parts[index]):
+        for place, row in enumerate(rows):
+            for pair, label in self._pairs(self._parts[row]):
                 pairs.append(pair)
                 sentences.append(place)
                 labels.append(label)

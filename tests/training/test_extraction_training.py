@@ -65,7 +65,8 @@ def data(tmp_path):
         folder.mkdir()
         rng = random.Random(0)
         for split in ("train", "dev"):
-            (folder / f"{split}.jsonl").write_text("".join(f"{json.dumps(kind(rng))}\n" for _ in range(rows)))
+            sentences = [{**kind(rng), "doc": row // 20} for row in range(rows)]
+            (folder / f"{split}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in sentences))
         return folder
 
     return make
@@ -101,7 +102,7 @@ def test_learns_and_serves_what_it_learned(tiny_artifact, tiny_folder, data, tmp
     assert served["tokens_per_second"] > 0
 
 
-@pytest.mark.parametrize("reading", ["once", "twice"])
+@pytest.mark.parametrize("reading", ["once", "twice", "in_context"])
 def test_lora_corrects_the_backbone(tiny_artifact, tiny_folder, data, tmp_path, reading):
     folder, out = tiny_folder("llama")[0], tmp_path / "out"
     corpus = data(entities)
@@ -114,6 +115,18 @@ def test_lora_corrects_the_backbone(tiny_artifact, tiny_folder, data, tmp_path, 
     assert task.settings.reading == reading
     assert np.abs(next(iter(task.adapter.matrices.values()))).max() > 0
     assert evaluate_extraction(engine, artifact, task, sentences)["f1"] == pytest.approx(trained["f1"], abs=0.03)
+
+
+def test_what_is_read_in_context_is_read_once_an_epoch(tiny_folder, data, tmp_path):
+    """Not once for each of the sentences in it."""
+    folder, corpus = tiny_folder("llama")[0], data(entities)
+    options = TrainingOptions(epochs=1, tokens_per_batch=256)
+    steps = {}
+    for reading in ("once", "in_context"):
+        out = tmp_path / reading
+        train(folder, corpus, out, options=options, method="lora", rank=2, reading=reading)
+        steps[reading] = max(json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines())
+    assert 1 < steps["in_context"] < 2 * steps["once"]
 
 
 def test_full_attention_trains_and_is_not_served(tiny_artifact, tiny_folder, data, tmp_path):
