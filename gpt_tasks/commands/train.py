@@ -78,6 +78,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of an extraction: twice lets each word see the words after it, for twice the time; in_context reads a "
         'sentence after those before it (rows of one text have the same "doc")',
     )
+    parser.add_argument(
+        "--start",
+        type=Path,
+        metavar="DIR",
+        help="of an extraction: begin with this folder's head, which --method head has trained for the same labels",
+    )
     parser.add_argument("--sentences", type=int, help="of an extraction: train on so many, not on all")
     parser.add_argument("--licence", default="not stated", help="of the data, for the model card")
     add_training_options(parser)
@@ -125,6 +131,9 @@ def _check_tasks(arguments: argparse.Namespace) -> None:
         raise UserError("--task names one task twice.")
     if len(tasks) > 1 and any(Path(task).name != task for task in tasks):
         raise UserError("Tasks that are trained together get folders of their names in --out: leave out slashes.")
+    of_extractions = [name for name in ("schema", "sentences", "start") if getattr(arguments, name) is not None]
+    if of_extractions and not extractions:
+        raise UserError(f"--{of_extractions[0]} is for the tasks {', '.join(SCHEMAS)}. Leave it out.")
     if arguments.teacher and (extractions or len(tasks) > 1):
         raise UserError("--teacher is for one classification. Leave it out.")
     if extractions and len(tasks) > 1:
@@ -189,6 +198,7 @@ def _train_extraction(arguments: argparse.Namespace, options: TrainingOptions) -
         first_layer=arguments.first_layer,
         matrices=tuple(arguments.matrices or MATRICES),
         sentences=arguments.sentences,
+        start=None if arguments.start is None else str(arguments.start),
         licence=arguments.licence,
     )
     figures = _train(train_extraction, arguments.data[0], training, arguments, options)

@@ -17,7 +17,8 @@ from gpt_tasks.home import require_replaceable, require_writable
 from gpt_tasks.progress import Progress, Report, silent
 from gpt_tasks.tasks.extraction.annotations import Sentence, read_annotated
 from gpt_tasks.tasks.extraction.corpus import Corpus, layers_of, links_of
-from gpt_tasks.tasks.extraction.extraction_task import ExtractionSettings, write_extraction
+from gpt_tasks.tasks.extraction.extraction_task import ExtractionSettings, read_extraction, write_extraction
+from gpt_tasks.tasks.extraction.head import ExtractionHead, LinkLabels
 from gpt_tasks.tasks.extraction.reading import Reading, RowReader
 from gpt_tasks.tasks.extraction.words import splits_hyphens
 from gpt_tasks.tasks.trained_task import SETTINGS_FILE, WRITTEN_FILES
@@ -49,6 +50,10 @@ class ExtractionTraining:
     matrices: tuple[str, ...] = MATRICES
     sentences: int | None = None
     """trained on, drawn by the seed; None: all"""
+    start: str | None = None
+    """The folder of a head that was trained on the backbone as it is, with the same labels. A backbone that is
+    corrected from the start follows a head that knows nothing yet (Kumar et al. 2022, Fine-Tuning can Distort
+    Pretrained Features)."""
     licence: str = "not stated"
     """of the data"""
 
@@ -72,13 +77,14 @@ def train_extraction(
 
     Raises:
         UserError: data that can't be read or marks nothing, a folder that can't be written, options that don't fit
-            the checkpoint.
+            the checkpoint, a start with other labels or on another backbone.
     """
     require_replaceable(out, "a trained task", SETTINGS_FILE, WRITTEN_FILES)
     require_writable(out)
     train, dev = (read_annotated(data / f"{split}.jsonl") for split in ("train", "dev"))
     layers, links = layers_of(train), links_of(train)
     _require_known(data, layers, dev)
+    start = None if training.start is None else _start(Path(training.start), model, training.reading, layers, links)
     if training.sentences is not None:
         # In their order: sentences of one document stay together.
         chosen = random.Random(options.seed).sample(range(len(train)), min(training.sentences, len(train)))
@@ -87,14 +93,18 @@ def train_extraction(
     split = splits_hyphens([sentence.tokens for sentence in train])
     reader = RowReader.of(model, load_tokenizer(model).encode, training.reading)
     corpora = [Corpus.read(sentences, reader, split) for sentences in (train, dev)]
-    modules = chosen_modules(model, training.method, training.matrices, training.first_layer)
+    depths = feature_layers(model.config)
+    highest = max(depths)
+    modules = chosen_modules(model, training.method, training.matrices, training.first_layer, highest)
     decoder = load_decoder(model.weights).to(training_dtype())  # what isn't trained stays so
+    del decoder.blocks[highest:]  # nothing depends on them
     tuned = make_tuned(training.method, decoder, modules, causal=training.causal, rank=training.rank)
-    extractor = FeatureExtractor(tuned, feature_layers(model.config))
-    features = _read(extractor, corpora[0], "train", report)
-    network = ExtractionNetwork(*_spread(features), layers, links)
-    # A backbone that is trained too changes its features: these are good for the network's scale only.
-    kept = (features, _read(extractor, corpora[1], "dev", report)) if training.method == "head" else ()
+    extractor = FeatureExtractor(tuned, depths)
+    # A backbone that is trained too changes its features: of these only the scale is good for something.
+    fixed = training.method == "head"
+    features = _read(extractor, corpora[0], "train", report) if fixed or start is None else []
+    network = ExtractionNetwork(*_spread(features), layers, links) if start is None else ExtractionNetwork.of(start)
+    kept = (features, _read(extractor, corpora[1], "dev", report)) if fixed else ()
     objective = Extraction(ExtractionModel(extractor, network), layers, links, *corpora, *kept)
     figures = run_training(objective, training, options, data_fingerprint(data), out, resume=resume, report=report)
     settings = ExtractionSettings(
@@ -128,6 +138,19 @@ def _require_known(data: Path, layers: dict[str, list[str]], dev: Sequence[Sente
         for span in sentence.spans:
             if span.label not in layers.get(span.layer, ()):
                 raise UserError(f"{data / 'dev.jsonl'} has the label {span.label!r}, which train.jsonl hasn't.")
+
+
+def _start(
+    folder: Path, model: Model, reading: Reading, layers: dict[str, list[str]], links: LinkLabels | None
+) -> ExtractionHead:
+    settings, head = read_extraction(folder)
+    if settings.method != "head" or settings.attention != "causal":
+        raise UserError(f"{folder} has corrected its backbone. Start from one that was trained with --method head.")
+    if settings.backbone["fingerprint"] != fingerprint(model.weights):
+        raise UserError(f"{folder} was trained on another backbone, {settings.backbone['name']}.")
+    if (settings.reading, settings.layers, head.links) != (reading, layers, links):
+        raise UserError(f"{folder} has other labels than the data, or is --reading {settings.reading}.")
+    return head
 
 
 def _read(extractor: FeatureExtractor, corpus: Corpus, part: str, report: Report) -> list[Tensor]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gpt_tasks.tasks.extraction.annotations import Span
-from gpt_tasks.tasks.extraction.head import DISTANCES, FARTHEST, LinkLabels, distance_kind, span_kinds
+from gpt_tasks.tasks.extraction.head import DISTANCES, FARTHEST, ExtractionHead, LinkLabels, distance_kind, span_kinds
 
 _WIDTH, _LSTM, _LINK = 256, 200, 200
 _DROPOUT = 0.4
@@ -43,6 +43,17 @@ class ExtractionNetwork(nn.Module):
         packed = nn.utils.rnn.pack_padded_sequence(self.dropout(x), lengths, batch_first=True, enforce_sorted=False)
         y, _ = nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
         return self.dropout(y)
+
+    @classmethod
+    def of(cls, head: ExtractionHead) -> "ExtractionNetwork":
+        """One that goes on from what a head has learned."""
+        given = {name: torch.from_numpy(value) for name, value in head.tensors.items()}
+        for way in ("", "_reverse"):
+            bias = given.pop(f"lstm.bias_l0{way}")
+            given |= {f"lstm.bias_ih_l0{way}": bias, f"lstm.bias_hh_l0{way}": torch.zeros_like(bias)}
+        network = cls(given["center"], given["deviation"], head.layers, head.links)
+        network.load_state_dict(given)
+        return network
 
     def tensors(self) -> dict[str, np.ndarray]:
         """As `ExtractionHead` takes them: the two biases of an LSTM's gate are one."""

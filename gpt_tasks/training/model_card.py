@@ -1,6 +1,7 @@
 """The README.md of a trained task."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpt_tasks.tasks.extraction.extraction_task import ExtractionSettings
@@ -120,6 +121,8 @@ def extraction_card(
         f"--method {training.method} --attention {settings.attention} --reading {settings.reading}",
     ]
     command += _lora_lines(training)
+    if training.start is not None:
+        command.append(f"--start {Path(training.start).name}")
     if training.sentences is not None:
         command.append(f"--sentences {training.sentences}")
     command += _option_lines(options)

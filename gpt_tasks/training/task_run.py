@@ -97,18 +97,24 @@ def load_tokenizer(model: Model) -> Tokenizer:
         return Tokenizer.from_file(Path(folder) / "tokenizer.json")
 
 
-def chosen_modules(model: Model, method: str, matrices: Sequence[str], first_layer: int) -> dict[str, tuple[str, ...]]:
+def chosen_modules(
+    model: Model, method: str, matrices: Sequence[str], first_layer: int, end_layer: int | None = None
+) -> dict[str, tuple[str, ...]]:
     """The modules that LoRA corrects, as `adapter_modules` gives them.
+
+    Args:
+        end_layer: the first one above those that are of use; None: all are
 
     Raises:
         UserError: no such layer, or none of the matrices in it.
     """
-    if not 0 <= first_layer < model.config.layers:
-        raise UserError(f"There is no layer {first_layer}: the model has {model.config.layers}, from 0.")
+    end = model.config.layers if end_layer is None else end_layer
+    if not 0 <= first_layer < end:
+        raise UserError(f"There is no layer {first_layer} to correct: they are 0 to {end - 1}.")
     modules = {
         theirs: ours
         for theirs, ours in adapter_modules(model.hugging_face_config).items()
-        if int(ours[0].split(".")[1]) >= first_layer and all(name.rsplit(".", 1)[1] in matrices for name in ours)
+        if first_layer <= int(ours[0].split(".")[1]) < end and all(name.rsplit(".", 1)[1] in matrices for name in ours)
     }
     if method == "lora" and not modules:
         raise UserError(f"This model has none of the matrices {', '.join(matrices)} on their own.")

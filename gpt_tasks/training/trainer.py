@@ -78,11 +78,11 @@ class Trainer:
         options, shuffle = self._options, random.Random(self._options.seed)
         batches: list[list[int]] = []
         epoch = length_batches(self._objective.lengths, options.tokens_per_batch, shuffle)
-        wanted = round(options.epochs * len(epoch))
+        wanted = max(1, round(options.epochs * len(epoch)))
         while len(batches) < wanted:
             batches += epoch
             epoch = length_batches(self._objective.lengths, options.tokens_per_batch, shuffle)
-        batches = batches[: max(1, wanted)]
+        batches = batches[:wanted]
         self._evaluate_every = max(1, round(len(epoch) / options.accumulation / options.evaluations_per_epoch))
         return [batches[i : i + options.accumulation] for i in range(0, len(batches), options.accumulation)]
 

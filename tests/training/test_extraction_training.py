@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from gpt_tasks.backbone.encoder_engine import EncoderEngine
+from gpt_tasks.backbone.encoder_interface import feature_layers
 from gpt_tasks.backbone.weights import open_model
 from gpt_tasks.errors import UserError
 from gpt_tasks.tasks.extraction.annotations import read_annotated
@@ -127,6 +128,33 @@ def test_what_is_read_in_context_is_read_once_an_epoch(tiny_folder, data, tmp_pa
         train(folder, corpus, out, options=options, method="lora", rank=2, reading=reading)
         steps[reading] = max(json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines())
     assert 1 < steps["in_context"] < 2 * steps["once"]
+
+
+def test_lora_goes_on_from_a_head(tiny_artifact, tiny_folder, data, tmp_path):
+    """A step of no size leaves the head's figures as they are, but for the rounding of its file."""
+    folder, corpus, head = tiny_folder("llama")[0], data(relations), tmp_path / "head"
+    begun = train(folder, corpus, head, "relations")
+    still = TrainingOptions(epochs=0.1, learning_rate=1e-9)
+    lora = {"method": "lora", "rank": 2}
+    trained = train(folder, corpus, tmp_path / "lora", "relations", still, start=str(head), **lora)
+    assert trained["end_to_end_f1"] == pytest.approx(begun["end_to_end_f1"], abs=0.01)
+    assert "--start head" in (tmp_path / "lora" / "README.md").read_text()
+    assert load_extraction(tmp_path / "lora", tiny_artifact("llama")[0]).adapter is not None
+    for start, words in [("lora", "corrected its backbone"), ("nothing", "not a trained extraction")]:
+        with pytest.raises(UserError, match=words):
+            train(folder, corpus, tmp_path / "no", "relations", still, start=str(tmp_path / start), **lora)
+    with pytest.raises(UserError, match="other labels"):
+        train(folder, data(entities), tmp_path / "no", options=still, start=str(head), reading="twice", **lora)
+    assert not (tmp_path / "no").exists()
+
+
+def test_no_layer_above_the_features_is_corrected(tiny_folder, data, tmp_path):
+    folder, out = tiny_folder("llama")[0], tmp_path / "out"
+    model = open_model(str(folder))
+    last = max(feature_layers(model.config))
+    with pytest.raises(UserError, match=f"0 to {last - 1}"):
+        train(folder, data(entities), out, method="lora", first_layer=last)
+    assert last < model.config.layers
 
 
 def test_full_attention_trains_and_is_not_served(tiny_artifact, tiny_folder, data, tmp_path):

@@ -86,8 +86,9 @@ def test_each_task_gets_its_head_and_all_the_same_adapter(tiny_folder, tiny_arti
         (["a", "a"], ["x", "y"], "one task twice"),
         (["a", "../b"], ["x", "y"], "leave out slashes"),
         (["a", "entities"], ["x", "y"], "entities is trained alone"),
+        (["a"], ["x", "--start", "y"], "--start is for the tasks entities"),
     ],
 )
-def test_what_cannot_be_trained_together(tmp_path, tasks, data, message):
+def test_what_does_not_go_together(tmp_path, tasks, data, message):
     done = call("train", "--task", *tasks, "--data", *data, "--out", tmp_path / "out")
     assert done.returncode == 2 and message in done.stderr

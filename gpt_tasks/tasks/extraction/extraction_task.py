@@ -62,10 +62,11 @@ class ExtractionTask:
     adapter: Adapter | None
 
 
-def load_extraction(folder: Path, artifact: Artifact) -> ExtractionTask:
-    """
+def read_extraction(folder: Path) -> tuple[ExtractionSettings, ExtractionHead]:
+    """What a folder says, on whatever backbone; without the adapter.
+
     Raises:
-        UserError: not such a folder, attention that the encoding graph hasn't got, another backbone.
+        UserError: not such a folder, or a damaged one.
     """
     if not (folder / SETTINGS_FILE).is_file():
         raise UserError(
@@ -77,9 +78,17 @@ def load_extraction(folder: Path, artifact: Artifact) -> ExtractionTask:
         links = settings.links and LinkLabels(
             **{name: tuple(value) if isinstance(value, list) else value for name, value in settings.links.items()}
         )
-        head = ExtractionHead(settings.layers, links, load_file(folder / HEAD_FILE))
+        return settings, ExtractionHead(settings.layers, links, load_file(folder / HEAD_FILE))
     except (TypeError, KeyError, ValueError, AttributeError, SafetensorError, OSError) as error:
         raise UserError(f"{folder} is damaged, or of another version ({error}). Train it again.") from error
+
+
+def load_extraction(folder: Path, artifact: Artifact) -> ExtractionTask:
+    """
+    Raises:
+        UserError: not such a folder, attention that the encoding graph hasn't got, another backbone.
+    """
+    settings, head = read_extraction(folder)
     require_backbone(folder, settings.task, settings.backbone, artifact)
     if settings.attention != "causal":
         raise UserError(f"{folder} was trained with full attention. The encoding graph has causal attention alone.")
