@@ -138,6 +138,15 @@ class TestGenerate:
             (["train", "--task", "x", "--data", "/nowhere", "--out", "/tmp/x", "--epochs", "0"], "epochs must be more"),
             (["train", "--task", "x", "--data", "/nowhere", "--out", "/tmp/x"], "can't be read"),
             (["train", "--task", "x", "--data", "/nowhere", "--out", "/proc/x/y"], "can't be written"),
+            (["train", "--task", "x", "--data", "x", "--out", "/tmp/x", "--reading", "twice"], "--reading is for the"),
+            (["train", "--task", "events", "--data", "x", "--out", "/tmp/x", "--balanced"], "--balanced is for class"),
+            (["train", "--task", "x", "--data", "x", "--out", "/tmp/x", "--teacher-weight", "1"], "with --teacher"),
+            (
+                ["train", "--task", "entities", "--data", "x", "--out", "/tmp/x", "--rank", "4"],
+                "--rank is for --method",
+            ),
+            (["classify", "--task", "assets/extraction/news", "--text", "x"], "is an extraction. Use it with"),
+            (["extract", "--task", "assets/tasks/intent", "--text", "x"], "is a classification. Use it with"),
             (["dance"], "invalid choice: 'dance'"),
             ([], "COMMAND"),
         ],
@@ -149,12 +158,15 @@ class TestGenerate:
         assert "Traceback" not in done.stderr
         assert done.stdout == ""
 
-    def test_odd_bytes_in_the_prompt(self):
-        done = subprocess.run(
-            [sys.executable, "-m", "gpt_tasks", "generate", b"caf\xe9 \xf0\x9f", "--max-new-tokens", "3", "--json"],
-            capture_output=True,
-        )
+    def test_odd_bytes_in_a_text(self):
+        command = [sys.executable, "-m", "gpt_tasks"]
+        odd = b"caf\xe9 \xf0\x9f"
+        done = subprocess.run([*command, "generate", odd, "--max-new-tokens", "3", "--json"], capture_output=True)
         assert json.loads(done.stdout)["new_tokens"] == 3
+        done = subprocess.run(
+            [*command, "classify", "--task", "sentiment", "--text", odd, "--json"], capture_output=True
+        )
+        assert json.loads(done.stdout)["text"].startswith("caf\ufffd")
 
     def test_a_cache_that_cannot_be_written(self):
         done = call("generate", "x", GPT_TASKS_HOME="/proc/nowhere")
@@ -202,8 +214,9 @@ class TestClassification:
         done = call("teach", "--data", data, "--out", tmp_path / "mine", "--json")
         assert json.loads(done.stdout)["cross_validated_accuracy"] == 1, done.stderr
         assert {path.name for path in (tmp_path / "mine").iterdir()} == {"classifier.safetensors", "confusion.svg"}
-        done = call("classify", "--task", tmp_path / "mine", "--text", "Boil the potatoes.")
-        assert done.stdout.startswith("food  "), done.stderr
+        for taught in (tmp_path / "mine", tmp_path / "mine" / "classifier.safetensors"):
+            done = call("classify", "--task", taught, "--text", "Boil the potatoes.")
+            assert done.stdout.startswith("food  "), done.stderr
         done = call("evaluate", "--task", tmp_path / "mine", "--data", data, "--json")
         assert json.loads(done.stdout)["accuracy"] == 1
         done = call("teach", "--data", data, "--out", tmp_path / "drawn", "--per-label", 3, "--json")
@@ -219,6 +232,9 @@ class TestClassification:
         data.write_text("text,label\na,x\nb,x\nc,y\n")
         done = call("teach", "--data", data, "--out", tmp_path / "other")
         assert done.returncode == 2 and "'y' has one example only" in done.stderr
+        data.write_text("text,label\n" + "a,x\nb,y\n" * 2501)
+        done = call("teach", "--data", data, "--out", tmp_path / "other")
+        assert done.returncode == 2 and "--per-label" in done.stderr
 
     def test_train_classify_and_evaluate(self, tiny_folder, tmp_path):
         """A task of one's own on a model of one's own."""

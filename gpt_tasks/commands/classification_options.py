@@ -1,6 +1,7 @@
 """What `classify` and `evaluate` share: which task, on which model."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from gpt_tasks.backbone.artifact import Artifact, preferred_precision
@@ -14,12 +15,18 @@ from gpt_tasks.tasks.trained_task import CLASSIFICATION, TAUGHT_FILE, load_task,
 from gpt_tasks.tasks.windows import WindowReader
 
 
-def add_task_arguments(parser: argparse.ArgumentParser, required: bool = True) -> None:
+def add_task_arguments(
+    parser: argparse.ArgumentParser, names: Sequence[str] = CLASSIFICATION, required: bool = True
+) -> None:
+    """
+    Args:
+        names: of the tasks that come with the project
+    """
     parser.add_argument(
         "--task",
         required=required,
         metavar="TASK",
-        help=f"{', '.join(CLASSIFICATION)}, or the folder of a trained or taught task",
+        help=f"{', '.join(names)}; the folder of a trained task; the file of a taught one, or its folder",
     )
     parser.add_argument("--model", metavar="ARTIFACT", help="an exported model (default: the default model)")
     parser.add_argument("--precision", help="one of the model's (default: int8)")
@@ -44,6 +51,7 @@ def make_classifier(arguments: argparse.Namespace, report: Report) -> TextClassi
     # A task's own name comes before a folder that happens to be called so.
     if name in CLASSIFICATION:
         return TextClassifier(engine, reader, shipped_task(name, artifact))
-    if (folder / TAUGHT_FILE).is_file():
-        return TaughtClassifier(FeatureReader(engine, reader), from_file(folder / TAUGHT_FILE, artifact))
+    taught = folder if folder.is_file() else folder / TAUGHT_FILE
+    if taught.is_file():
+        return TaughtClassifier(FeatureReader(engine, reader), from_file(taught, artifact))
     return TextClassifier(engine, reader, load_task(folder, artifact))

@@ -9,11 +9,11 @@ python -m gpt_tasks classify --labels sports,cooking,astronomy --text "Chop the 
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from gpt_tasks.backbone.backbone import load_backbone
+from gpt_tasks.backbone.tokenizer import replace_surrogates
 from gpt_tasks.commands.classification_options import add_task_arguments, make_classifier
 from gpt_tasks.errors import UserError
 from gpt_tasks.progress import Progress, Report
@@ -21,7 +21,7 @@ from gpt_tasks.progress_output import make_reporter
 from gpt_tasks.tasks.classification import Classified, TextClassifier, require_texts
 from gpt_tasks.tasks.taught import TaughtClassifier
 from gpt_tasks.tasks.text_files import parse_texts, read_text_file
-from gpt_tasks.tasks.zero_shot import MOST_TOKENS, TEMPLATE, ZeroShotClassifier
+from gpt_tasks.tasks.zero_shot import TEMPLATE, ZeroShotClassifier
 
 SUMMARY = "classify texts: sentiment, news topic, intent, or a task of your own"
 _SHOWN = 3  # labels of a text on a terminal
@@ -43,14 +43,19 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError("--template belongs to --labels.")
     texts = _texts(arguments)
     require_texts(texts)
-    with make_reporter(arguments.progress if len(texts) > 1 else "none") as report:
+    with make_reporter(arguments.progress) as report:
 
         def done(count: int) -> None:
-            report(Progress("classifying", count, len(texts), "texts"))
+            if len(texts) > 1:
+                report(Progress("classifying", count, len(texts), "texts"))
 
         if arguments.labels is not None:
-            results = _zero_shot(arguments, texts, report, done)
-            record, line = _zero_shot_record, _zero_shot_line
+            zero_shot = _zero_shot_classifier(arguments, report)
+            results = []
+            for count, text in enumerate(texts, 1):
+                results.append(zero_shot.classify(text))
+                done(count)
+            record, line = _zero_shot_record, partial(_zero_shot_line, zero_shot.most_tokens)
         else:
             classifier = make_classifier(arguments, report)
             results = classifier.classify(texts, done)
@@ -60,21 +65,14 @@ def run(arguments: argparse.Namespace) -> None:
         sys.stdout.write(shown + "\n")
 
 
-def _zero_shot(
-    arguments: argparse.Namespace, texts: list[str], report: Report, done: Callable[[int], None]
-) -> list[Classified]:
+def _zero_shot_classifier(arguments: argparse.Namespace, report: Report) -> ZeroShotClassifier:
     backbone = load_backbone(arguments.model, arguments.precision, report)
-    classifier = ZeroShotClassifier(
+    return ZeroShotClassifier(
         backbone.engine,
         backbone.tokenizer,
         arguments.labels.split(","),
         TEMPLATE if arguments.template is None else arguments.template,
     )
-    found = []
-    for count, text in enumerate(texts, 1):
-        found.append(classifier.classify(text))
-        done(count)
-    return found
 
 
 def _zero_shot_record(text: str, result: Classified) -> dict:
@@ -87,8 +85,8 @@ def _zero_shot_record(text: str, result: Classified) -> dict:
     }
 
 
-def _zero_shot_line(text: str, result: Classified) -> str:
-    cut = f"  [cut to {MOST_TOKENS} of {result.tokens} tokens]" if result.cut else ""
+def _zero_shot_line(most_tokens: int, text: str, result: Classified) -> str:
+    cut = f"  [cut to {most_tokens} of {result.tokens} tokens]" if result.cut else ""
     return _line(text, result) + cut
 
 
@@ -97,7 +95,7 @@ def _texts(arguments: argparse.Namespace) -> list[str]:
     if sum(given) != 1:
         raise UserError("Give one of: --text TEXT, --file FILE, or - for standard input.")
     if arguments.text is not None:
-        return [arguments.text]
+        return [replace_surrogates(arguments.text)]
     if arguments.file is not None:
         return [row.text for row in read_text_file(arguments.file)]
     return [row.text for row in parse_texts(sys.stdin.buffer.read(), "standard input")]

@@ -20,6 +20,7 @@ from gpt_tasks.tasks.extraction.annotations import read_annotated
 from gpt_tasks.tasks.extraction.corpus import evaluate_extraction, labels_of
 from gpt_tasks.tasks.extraction.extraction_task import SCHEMAS, is_extraction, schema_for
 from gpt_tasks.tasks.text_files import read_text_file
+from gpt_tasks.tasks.trained_task import CLASSIFICATION
 
 SUMMARY = "measure a task: accuracy, F1, calibration, speed"
 _SHARES = {
@@ -39,7 +40,7 @@ _SPEEDS = {"texts_per_second": "texts a second", "tokens_per_second": "tokens a 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_task_arguments(parser)
+    add_task_arguments(parser, (*CLASSIFICATION, *SCHEMAS))
     parser.add_argument("--schema", help=f"of an extraction ({SCHEMA_HELP}; default: by the file's labels)")
     parser.add_argument("--data", required=True, type=Path, metavar="FILE", help="labelled data")
 

@@ -23,6 +23,7 @@ from gpt_tasks.tasks.trained_task import TAUGHT_FILE
 from gpt_tasks.tasks.windows import WindowReader
 
 SUMMARY = "teach a classifier from a few examples a label, in seconds"
+_MOST_EXAMPLES = 5000  # learning takes the square of that in memory, the cube in time
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +41,11 @@ def run(arguments: argparse.Namespace) -> None:
     rows = read_text_file(arguments.data, labelled=True)
     if arguments.per_label is not None:
         rows = _draw(rows, arguments.per_label, arguments.seed)
+    if len(rows) > _MOST_EXAMPLES:
+        raise UserError(
+            f"{len(rows):,} examples are more than the {_MOST_EXAMPLES:,} that can be taught. Draw some with "
+            "--per-label N, or train on all with: python -m gpt_tasks train"
+        )
     labels, truth = numbered(rows)
     require_replaceable(arguments.out, "a taught classifier", TAUGHT_FILE, {TAUGHT_FILE, PICTURE_NAME})
     require_writable(arguments.out)

@@ -11,7 +11,7 @@ backbone stays as it is (--method head), and a small network reads its hidden st
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -40,24 +40,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=["lora", "full", "head", "soft_prompt", "prefix"],
         help="default: lora; for an extraction, which knows head and lora, head",
     )
-    parser.add_argument("--pooling", choices=["attention", "mean", "last"], default="attention")
+    parser.add_argument("--pooling", choices=["attention", "mean", "last"], help="default: attention")
     parser.add_argument("--attention", choices=["causal", "full"], default="causal")
-    parser.add_argument("--rank", type=int, default=8, help="of LoRA; alpha is twice that (default: %(default)s)")
-    parser.add_argument("--first-layer", type=int, default=0, help="LoRA corrects this layer and those above it")
+    parser.add_argument("--rank", type=int, help="of LoRA; alpha is twice that (default: 8)")
+    parser.add_argument("--first-layer", type=int, help="LoRA corrects this layer and those above it (default: 0)")
     parser.add_argument(
         "--matrices",
         nargs="+",
         choices=MATRICES,
         help="of each layer, that LoRA corrects (default: all)",
     )
-    parser.add_argument("--label-smoothing", type=float, default=0.0)
+    parser.add_argument("--label-smoothing", type=float, help="(default: 0)")
     parser.add_argument("--balanced", action="store_true", help="every label counts the same, however many examples")
     parser.add_argument(
         "--teacher", metavar="TASK", help="as in classify: a task on a larger model whose answers are learned too"
     )
     parser.add_argument("--teacher-model", metavar="ARTIFACT", help="the teacher's (default: the default model)")
-    parser.add_argument("--teacher-weight", type=float, default=0.5, help="the rest is the labels' (default: 0.5)")
-    parser.add_argument("--teacher-temperature", type=float, default=2.0, help="(default: 2)")
+    parser.add_argument("--teacher-weight", type=float, help="the rest is the labels' (default: 0.5)")
+    parser.add_argument("--teacher-temperature", type=float, help="(default: 2)")
     parser.add_argument("--epochs", type=float, default=3)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--tokens-per-batch", type=int, default=1024, help="padding counted (default: %(default)s)")
@@ -74,9 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reading",
         choices=["once", "twice", "in_context"],
-        default="once",
         help="of an extraction: twice lets each word see the words after it, for twice the time; in_context reads a "
-        'sentence after those before it (rows of one text have the same "doc")',
+        'sentence after those before it (rows of one text have the same "doc"); default: once',
     )
     parser.add_argument(
         "--start",
@@ -89,7 +88,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_training_options(parser)
 
 
+_DEFAULTS = {
+    "pooling": "attention",
+    "label_smoothing": 0.0,
+    "teacher_weight": 0.5,
+    "teacher_temperature": 2.0,
+    "rank": 8,
+    "first_layer": 0,
+    "matrices": MATRICES,
+    "reading": "once",
+}
+"""Of options that belong to some trainings only: where they are given to another, they are refused."""
+_OF_CLASSIFICATIONS = ("pooling", "label_smoothing", "balanced", "teacher")
+_OF_EXTRACTIONS = ("schema", "reading", "sentences", "start")
+_OF_TEACHERS = ("teacher_model", "teacher_weight", "teacher_temperature")
+_OF_LORA = ("rank", "first_layer", "matrices")
+
+
 def run(arguments: argparse.Namespace) -> None:
+    _check_tasks(arguments)
+    for name, default in _DEFAULTS.items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, default)
     if arguments.rank < 1:
         raise UserError(f"--rank must be at least 1, got {arguments.rank}.")
     if not 0 <= arguments.label_smoothing < 1:
@@ -98,7 +118,6 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(f"--teacher-weight must be more than 0 and at most 1, got {arguments.teacher_weight}.")
     if arguments.teacher_temperature <= 0:
         raise UserError(f"--teacher-temperature must be more than 0, got {arguments.teacher_temperature}.")
-    _check_tasks(arguments)
     if arguments.method == "prefix" and arguments.attention == "full":
         raise UserError("A prefix works with causal attention only. Leave --attention full out.")
     try:
@@ -131,13 +150,28 @@ def _check_tasks(arguments: argparse.Namespace) -> None:
         raise UserError("--task names one task twice.")
     if len(tasks) > 1 and any(Path(task).name != task for task in tasks):
         raise UserError("Tasks that are trained together get folders of their names in --out: leave out slashes.")
-    of_extractions = [name for name in ("schema", "sentences", "start") if getattr(arguments, name) is not None]
-    if of_extractions and not extractions:
-        raise UserError(f"--{of_extractions[0]} is for the tasks {', '.join(SCHEMAS)}. Leave it out.")
-    if arguments.teacher and (extractions or len(tasks) > 1):
+    if extractions:
+        _refuse(arguments, _OF_CLASSIFICATIONS, "classifications")
+    else:
+        _refuse(arguments, _OF_EXTRACTIONS, f"the tasks {', '.join(SCHEMAS)}")
+    if arguments.teacher is None:
+        _refuse(arguments, _OF_TEACHERS, "a training with --teacher")
+    if (arguments.method or ("head" if extractions else "lora")) != "lora":
+        _refuse(arguments, _OF_LORA, "--method lora")
+    if arguments.teacher and len(tasks) > 1:
         raise UserError("--teacher is for one classification. Leave it out.")
     if extractions and len(tasks) > 1:
         raise UserError(f"{extractions[0]} is trained alone: extractions need no adapter that they could share.")
+
+
+def _refuse(arguments: argparse.Namespace, names: Sequence[str], what: str) -> None:
+    """
+    Raises:
+        UserError: one of the options is given.
+    """
+    for name in names:
+        if getattr(arguments, name) not in (None, False):
+            raise UserError(f"--{name.replace('_', '-')} is for {what}. Leave it out.")
 
 
 def _train_classification(arguments: argparse.Namespace, options: TrainingOptions) -> None:
@@ -152,10 +186,11 @@ def _train_classification(arguments: argparse.Namespace, options: TrainingOption
         causal=arguments.attention == "causal",
         rank=arguments.rank,
         first_layer=arguments.first_layer,
-        matrices=tuple(arguments.matrices or MATRICES),
+        matrices=tuple(arguments.matrices),
         label_smoothing=arguments.label_smoothing,
         balanced=arguments.balanced,
         teacher=arguments.teacher,
+        teacher_model=arguments.teacher_model,
         teacher_weight=arguments.teacher_weight,
         teacher_temperature=arguments.teacher_temperature,
         licence=arguments.licence,
@@ -196,7 +231,7 @@ def _train_extraction(arguments: argparse.Namespace, options: TrainingOptions) -
         reading=arguments.reading,
         rank=arguments.rank,
         first_layer=arguments.first_layer,
-        matrices=tuple(arguments.matrices or MATRICES),
+        matrices=tuple(arguments.matrices),
         sentences=arguments.sentences,
         start=None if arguments.start is None else str(arguments.start),
         licence=arguments.licence,

@@ -37,8 +37,8 @@ def analyse(
     events: str = EVENTS,
     between: Callable[[], None] = lambda: None,
 ) -> Iterator[Part | Analysis]:
-    """Entities, relations and events come from one reading, in which the backbone is as it is; each classification
-    has its own adapter, and so its own reading.
+    """Extractions that read alike, and leave the backbone as it is, share a reading; each classification has its own
+    adapter, and so its own.
 
     Args:
         entities, relations, events: schemas

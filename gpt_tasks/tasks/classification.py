@@ -8,7 +8,7 @@ import numpy as np
 from gpt_tasks.backbone.encoder_engine import EncoderEngine
 from gpt_tasks.errors import UserError
 from gpt_tasks.tasks.heads import softmax
-from gpt_tasks.tasks.text_files import require_length
+from gpt_tasks.tasks.text_files import MOST_CHARACTERS, require_length
 from gpt_tasks.tasks.trained_task import TrainedTask
 from gpt_tasks.tasks.windows import WindowReader
 
@@ -127,17 +127,22 @@ class TextClassifier:
         )
 
 
-def require_texts(texts: Sequence[str]) -> None:
+def require_texts(texts: Sequence[str], most: int = MOST_CHARACTERS) -> None:
     """
+    Args:
+        most: characters of each
+
     Raises:
-        UserError: no text, or one that is empty or too long.
+        UserError: no text, or one that is empty, too long, or no text at all.
     """
     if not texts:
         raise UserError("There is no text. Write one.", key="text_missing")
     for number, text in enumerate(texts, 1):
         where = "The text" if len(texts) == 1 else f"Text {number}"
+        if not isinstance(text, str):
+            raise UserError(f"{where} is not a string.")
         if not text.strip():
             raise UserError(
                 f"{where} is empty. Write something in it, or leave it out.", key="text_empty", number=number
             )
-        require_length(text, name=where)
+        require_length(text, most, where)

@@ -11,6 +11,7 @@ from gpt_tasks.backbone.tokenizer import replace_surrogates
 from gpt_tasks.errors import UserError
 
 _DELIMITERS = ",;\t"
+_NO_DELIMITER = "\x1f"  # the unit separator: no text has it
 csv.field_size_limit(10**8)  # a whole book in one field is no reason to fail
 
 
@@ -92,6 +93,14 @@ def parse_texts(content: bytes, name: str, labelled: bool = False) -> list[Label
         rows = [LabelledText(line, None, number) for number, line in enumerate(_lines(text), 1) if line.strip()]
     if not rows:
         raise UserError(f"{name} has no texts.", key="file_empty", file=name)
+    for row in rows:
+        if not row.text.strip():
+            raise UserError(
+                f"{name}, line {row.line}: the text is empty. Write something in it, or leave the line out.",
+                key="file_text_empty",
+                file=name,
+                line=row.line,
+            )
     if labelled:
         _require_labels(rows, name)
     return rows
@@ -133,7 +142,9 @@ def _parse_json_lines(text: str, name: str) -> list[LabelledText]:
 def _parse_table(text: str, name: str) -> list[LabelledText]:
     header = _lines(text)[0]
     # The delimiter is the one that makes a column "text" of the header: spreadsheets write what their country wants.
-    for delimiter in _DELIMITERS:
+    # Where "text" is the only column, commas are the texts' own.
+    alone = header.strip().strip('"').lower() == "text"
+    for delimiter in _NO_DELIMITER if alone else _DELIMITERS:
         columns = [column.strip().lower() for column in next(csv.reader([header], delimiter=delimiter), [])]
         if "text" in columns:
             break

@@ -85,6 +85,8 @@ def load_task(folder: Path, artifact: Artifact) -> TrainedTask:
             f"{folder} is not a trained task (it has no {SETTINGS_FILE}). There are {', '.join(CLASSIFICATION)}; make "
             "one of your own with: python -m gpt_tasks train --task TASK --data DIR --out DIR"
         )
+    if "layers" in read_json(folder / SETTINGS_FILE):
+        raise UserError(f"{folder} is an extraction. Use it with: python -m gpt_tasks extract --task {folder}")
     try:
         settings = TaskSettings(**read_json(folder / SETTINGS_FILE))
         tensors = load_file(folder / HEAD_FILE)

@@ -18,8 +18,7 @@ from gpt_tasks.tasks.heads import softmax
 
 TEMPLATE = "This text is about {}."
 MOST_LABELS = 50
-MOST_TOKENS = 1024
-"""of a text; what comes after them isn't read"""
+_MOST_TOKENS = 1024
 _CONTENT_FREE = ("N/A", "[MASK]", "...")
 _LONGEST_LABEL, _LONGEST_TEMPLATE = 100, 300  # characters
 
@@ -51,6 +50,8 @@ class ZeroShotClassifier:
                 most=_LONGEST_TEMPLATE,
             )
         self._engine, self._tokenizer = engine, tokenizer
+        self.most_tokens = min(_MOST_TOKENS, engine.config.context_length // 2)
+        """of a text; what comes after them isn't read"""
         self._before = template.split("{}")[0].rstrip()
         # A space before a word is part of its token: it belongs to the label, not to what stands before.
         self._label_ids = [tokenizer.encode(f" {label}") for label in self.labels]
@@ -63,12 +64,10 @@ class ZeroShotClassifier:
         """
         require_texts([text])
         ids = self._tokenizer.encode(text)
-        room = min(MOST_TOKENS, self._engine.config.context_length // 2)
-        scores = self._likelihoods(ids[:room]) - self._bias
+        scores = self._likelihoods(ids[: self.most_tokens]) - self._bias
         probabilities = softmax(scores).astype(np.float32)
-        return Classified(
-            self.labels[int(scores.argmax())], self.labels, probabilities, False, len(ids), 1, cut=len(ids) > room
-        )
+        cut = len(ids) > self.most_tokens
+        return Classified(self.labels[int(scores.argmax())], self.labels, probabilities, False, len(ids), 1, cut=cut)
 
     def _likelihoods(self, text: list[int]) -> np.ndarray:
         """log p(label | text and the template's beginning) of each label: [labels]"""

@@ -29,6 +29,8 @@ class TaskTraining:
     """see `Classification`"""
     teacher: str | None = None
     """a task on a larger model whose answers are learned too (task distillation)"""
+    teacher_model: str | None = None
+    """None: the default model"""
     teacher_weight: float = 0.5
     teacher_temperature: float = 2.0
     """see `TaskTeacher`"""

@@ -106,7 +106,9 @@ def train_extraction(
     network = ExtractionNetwork(*_spread(features), layers, links) if start is None else ExtractionNetwork.of(start)
     kept = (features, _read(extractor, corpora[1], "dev", report)) if fixed else ()
     objective = Extraction(ExtractionModel(extractor, network), layers, links, *corpora, *kept)
-    figures = run_training(objective, training, options, data_fingerprint(data), out, resume=resume, report=report)
+    figures = run_training(
+        objective, model, training, options, data_fingerprint(data), out, resume=resume, report=report
+    )
     settings = ExtractionSettings(
         task=training.task,
         schema=training.schema,

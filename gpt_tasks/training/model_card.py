@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gpt_tasks.backbone.weights import DEFAULT_NAME
 from gpt_tasks.tasks.extraction.extraction_task import ExtractionSettings
 from gpt_tasks.tasks.trained_task import TaskSettings
 from gpt_tasks.training.options import MATRICES, TrainingOptions
@@ -39,6 +40,7 @@ def model_card(
         f"--out {training.task if len(data) == 1 else 'OUT'}",
         f"--method {training.method} --pooling {training.pooling} --attention {settings.attention}",
     ]
+    command += _model_lines(settings.backbone)
     command += _lora_lines(training)
     command += _option_lines(options)
     if training.balanced:
@@ -50,6 +52,8 @@ def model_card(
             f"--teacher {training.teacher} --teacher-weight {training.teacher_weight} "
             f"--teacher-temperature {training.teacher_temperature}"
         )
+    if training.teacher_model is not None:
+        command.append(f"--teacher-model {training.teacher_model}")
     shell = " \\\n    ".join(command)
     return f"""# {training.task}
 
@@ -77,6 +81,10 @@ def _together(training: "TaskTraining", data: Mapping[str, str]) -> str:
     return f", together with {' and '.join(others)}" if others else ""
 
 
+def _model_lines(backbone: Mapping[str, str]) -> list[str]:
+    return [] if backbone["name"] == DEFAULT_NAME else [f"--model {backbone['name']}"]
+
+
 def _lora_lines(training: "TaskTraining | ExtractionTraining") -> list[str]:
     if training.method != "lora":
         return []
@@ -91,7 +99,7 @@ def _option_lines(options: TrainingOptions) -> list[str]:
     return [
         f"--epochs {options.epochs} --learning-rate {options.learning_rate} --seed {options.seed}",
         f"--tokens-per-batch {options.tokens_per_batch} --accumulation {options.accumulation} "
-        f"--evaluations-per-epoch {options.evaluations_per_epoch}",
+        f"--evaluations-per-epoch {options.evaluations_per_epoch} --patience {options.patience}",
         *more,
     ]
 
@@ -120,6 +128,7 @@ def extraction_card(
         f"python -m gpt_tasks train --task {training.task} --schema {training.schema} --data {data} --out OUT",
         f"--method {training.method} --attention {settings.attention} --reading {settings.reading}",
     ]
+    command += _model_lines(settings.backbone)
     command += _lora_lines(training)
     if training.start is not None:
         command.append(f"--start {Path(training.start).name}")

@@ -12,7 +12,7 @@ from torch import nn
 
 from gpt_tasks.backbone.architectures import adapter_modules
 from gpt_tasks.backbone.tokenizer import Tokenizer
-from gpt_tasks.backbone.weights import Model
+from gpt_tasks.backbone.weights import Model, fingerprint
 from gpt_tasks.errors import UserError
 from gpt_tasks.home import whole_folder
 from gpt_tasks.progress import Report
@@ -25,6 +25,7 @@ from gpt_tasks.transformer.block import DecoderBlock
 
 def run_training(
     objective: Objective,
+    model: Model,
     training: object,
     options: TrainingOptions,
     data: str,
@@ -36,7 +37,8 @@ def run_training(
     """Trains in `<out>.training`.
 
     Args:
-        training: a dataclass; with the data and the options it must be the same in a resumed run
+        model: what is trained
+        training: a dataclass; with model, data and options it must be the same in a resumed run
         data: a hash of what is trained on
 
     Returns:
@@ -49,7 +51,7 @@ def run_training(
         _compile_layers(objective.model)
     run = training_folder(out)
     run.mkdir(parents=True, exist_ok=True)
-    identity = {**asdict(training), "data": data}
+    identity = {**asdict(training), "data": data, "model": fingerprint(model.weights)}
     return Trainer(objective, options, run, resume=resume, identity=identity, report=report).run()
 
 

@@ -60,7 +60,9 @@ def train_task(
     classifier = Classifier(tuned, training.pooling, len(found.labels))
     rows = encode_rows(found, _reader(model))
     objective = Classification(classifier, rows.train, rows.dev, training.label_smoothing, training.balanced, taught)
-    figures = run_training(objective, training, options, data_fingerprint(data), out, resume=resume, report=report)
+    figures = run_training(
+        objective, model, training, options, data_fingerprint(data), out, resume=resume, report=report
+    )
 
     def write(folder: Path) -> str:
         settings = save_classifier(folder, model, training, classifier, modules, rows, found)
@@ -112,7 +114,7 @@ def train_together(
     }
     fingerprints = " ".join(map(data_fingerprint, data.values()))
     figures = run_training(
-        JointClassification(parts), training, options, fingerprints, out, resume=resume, report=report
+        JointClassification(parts), model, training, options, fingerprints, out, resume=resume, report=report
     )
     names = {task: folder.name for task, folder in data.items()}
 

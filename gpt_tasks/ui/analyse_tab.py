@@ -18,7 +18,7 @@ from gpt_tasks.tasks.extraction.formats import as_record
 from gpt_tasks.tasks.extraction.text_extraction import Extracted
 from gpt_tasks.ui import classification_html, extraction_html
 from gpt_tasks.ui.controls import CONCURRENCY, QUIETLY, Run, RunButtons, Stopped, examples
-from gpt_tasks.ui.streaming import chips, error_line
+from gpt_tasks.ui.streaming import chips, error_line, windows_notice
 from gpt_tasks.ui.texts import label, say
 
 NAME = "analyse"
@@ -90,7 +90,7 @@ def build(background: BackboneInBackground, classifiers: Classifiers, extractors
         """Sentiment, topic, intent, entities, relations and events of a text.
 
         Args:
-            text: of any length
+            text: at most 100,000 characters
             entities: schema, news or social
             relations: schema, conll04 or semeval
             events: schema, litbank, phee or casie
@@ -101,7 +101,10 @@ def build(background: BackboneInBackground, classifiers: Classifiers, extractors
         except UserError as error:
             raise gr.Error(str(error)) from error
         return {
-            **{name: {"label": r.label, "probability": r.confidence} for name, r in found.classified.items()},
+            **{
+                name: {"label": one.label, "probability": one.confidence, "windows": one.windows}
+                for name, one in found.classified.items()
+            },
             **{task: as_record(result) for task, result in found.extracted.items()},
             "passes": found.passes,
         }
@@ -141,7 +144,8 @@ def _section(text: str, found: Extracted, task: ExtractionTask, request: gr.Requ
 
 
 def _lines(found: Analysis, begin: float, request: gr.Request) -> str:
-    return chips(
+    windows = max(one.windows for one in found.classified.values())
+    return windows_notice(windows, request) + chips(
         [
             say(request, "figure_passes", passes=found.passes),
             say(request, "figure_milliseconds", milliseconds=round(1000 * (perf_counter() - begin))),

@@ -9,15 +9,16 @@ from time import perf_counter
 import gradio as gr
 
 from gpt_tasks.backbone.backbone import BackboneInBackground
+from gpt_tasks.backbone.tokenizer import replace_surrogates
 from gpt_tasks.errors import UserError
 from gpt_tasks.tasks.attribution import attribute
 from gpt_tasks.tasks.classification import CHUNK, Classified, TextClassifier, require_texts
 from gpt_tasks.tasks.classifiers import Classifiers, available
 from gpt_tasks.tasks.text_files import read_text_file, require_at_most
-from gpt_tasks.tasks.zero_shot import MOST_TOKENS, TEMPLATE, ZeroShotClassifier
+from gpt_tasks.tasks.zero_shot import TEMPLATE, ZeroShotClassifier
 from gpt_tasks.ui import classification_html
-from gpt_tasks.ui.controls import QUIETLY, Run, RunButtons, Stopped, examples
-from gpt_tasks.ui.streaming import chips, error_line, notice_line
+from gpt_tasks.ui.controls import CONCURRENCY, QUIETLY, Run, RunButtons, Stopped, examples
+from gpt_tasks.ui.streaming import chips, error_line, notice_line, windows_notice
 from gpt_tasks.ui.texts import label, say
 
 NAME = "classify"
@@ -85,7 +86,7 @@ def build(background: BackboneInBackground, classifiers: Classifiers, tab: gr.Ta
     ) -> Iterator[tuple]:
         try:
             backbone = background.get()
-            texts = _texts(text or "", line_by_line, file)
+            texts = _texts(replace_surrogates(text or ""), line_by_line, file)
             if task == ZERO_SHOT:
                 classifier = ZeroShotClassifier(backbone.engine, backbone.tokenizer, _split(labels), template)
             else:
@@ -147,9 +148,8 @@ def build(background: BackboneInBackground, classifiers: Classifiers, tab: gr.Ta
             "cut": found.cut,
         }
 
-    together = {"concurrency_id": "writing", "concurrency_limit": 4}
-    gr.api(classify_text, api_name="classify", **together)
-    gr.api(zero_shot, api_name="zero_shot", **together)
+    gr.api(classify_text, api_name="classify", **CONCURRENCY)
+    gr.api(zero_shot, api_name="zero_shot", **CONCURRENCY)
 
 
 def _split(labels: str) -> list[str]:
@@ -204,7 +204,7 @@ def _one(classifier: TextClassifier | ZeroShotClassifier, text: str, request: gr
     decision = classification_html.decision(found, task, request)
     lines = _chips_of([found], milliseconds, request)
     if found.cut:
-        lines = notice_line(say(request, "text_cut", most=MOST_TOKENS)) + lines
+        lines = notice_line(say(request, "text_cut", most=classifier.most_tokens)) + lines
     yield decision, lines, *hidden
     if task is None or found.windows > 1:
         return
@@ -235,7 +235,7 @@ def _many(
         return
     lines = _chips_of(found, 1000 * (perf_counter() - begin), request)
     if any(result.cut for result in found):
-        lines = notice_line(say(request, "text_cut", most=MOST_TOKENS)) + lines
+        lines = notice_line(say(request, "text_cut", most=classifier.most_tokens)) + lines
     if len(found) < len(texts):
         lines += chips([say(request, "ended_stopped")])
     rows = [
@@ -265,9 +265,7 @@ def _chips_of(found: Sequence[Classified], milliseconds: float, request: gr.Requ
     if len(found) > 1:
         texts.append(say(request, "figure_texts", texts=len(found), speed=round(1000 * len(found) / milliseconds)))
     texts.append(say(request, "figure_tokens", tokens=tokens))
-    windows = max((result.windows for result in found), default=1)
-    notice = notice_line(say(request, "read_in_windows", windows=windows)) if windows > 1 else ""
-    return notice + chips(texts)
+    return windows_notice(max((result.windows for result in found), default=1), request) + chips(texts)
 
 
 def _write_table(path: Path, texts: Sequence[str], found: Sequence[Classified]) -> None:

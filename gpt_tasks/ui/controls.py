@@ -1,8 +1,9 @@
-"""What the writing tabs share: Write and Stop buttons, examples to click."""
+"""What the tabs share: Start and Stop buttons, examples to click."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import Event
 from types import MappingProxyType
+from weakref import WeakSet
 
 import gradio as gr
 
@@ -55,6 +56,7 @@ class RunButtons:
             self.start = gr.Button(label(text), variant="primary", elem_classes="start", scale=3, min_width=120)
             self.stop = gr.Button(label("stop"), elem_classes="stop", interactive=False, scale=1, min_width=80)
         self._runs: dict[str, Run] = {}
+        _everywhere.add(self)
 
     def connect(
         self,
@@ -105,11 +107,25 @@ class RunButtons:
         if run := self._runs.get(request.session_hash):
             run.stop_asked.set()
 
-    def _end(self, session: str) -> None:
+    def discard(self, session: str) -> Run | None:
+        """Asks a visitor's run to end, and drops what it has made; the run, if there is one."""
         if run := self._runs.get(session):
             run.discarded = True
             run.stop_asked.set()
+        return run
+
+    def _end(self, session: str) -> None:
+        if run := self.discard(session):
             run.ended.wait(_LONGEST_STEP_SECONDS)
+
+
+_everywhere: WeakSet[RunButtons] = WeakSet()
+
+
+def discard_runs(session: str) -> None:
+    """For a visitor who has left: nobody wants what their runs would find."""
+    for buttons in list(_everywhere):
+        buttons.discard(session)
 
 
 _BUSY = (gr.update(interactive=False), gr.update(interactive=True))

@@ -18,7 +18,7 @@ from gpt_tasks.tasks.extraction.formats import as_conll, as_csv, as_record
 from gpt_tasks.tasks.extraction.text_extraction import Extracted
 from gpt_tasks.ui import extraction_html
 from gpt_tasks.ui.controls import CONCURRENCY, QUIETLY, Run, RunButtons, examples
-from gpt_tasks.ui.streaming import chips, error_line, notice_line
+from gpt_tasks.ui.streaming import chips, error_line
 from gpt_tasks.ui.texts import label, say
 
 NAME = "extract"
@@ -54,8 +54,10 @@ class _Result:
     text: str
     found: Extracted
     labels: Sequence[str]
-    lines: str
-    """figures and notices, as HTML"""
+    tokens: int
+    seconds: float
+    stopped: bool
+    """before its end"""
 
 
 def build(background: BackboneInBackground, extractors: Extractors, tab: gr.Tab) -> None:
@@ -98,24 +100,23 @@ def build(background: BackboneInBackground, extractors: Extractors, tab: gr.Tab)
             backbone = background.get()
             task, extractor = extractors.get(schema, backbone), extractors.extractor(backbone)
             text = replace_surrogates(text or "")
-            begin, tokens, done, words = perf_counter(), 0, 0, 0
+            begin, tokens, read = perf_counter(), 0, None
             found = Extracted(task.settings.task, task.settings.schema)
             for part in extractor.parts(text, [task]):
                 if run.stop_asked.is_set():
                     break
                 found.extend(part.found[0])
-                tokens, done, words = tokens + part.tokens, part.words_done, part.words
-                if done < words:
-                    progress = chips([say(request, "words_done", done=done, total=words)])
+                read, tokens = part, tokens + part.tokens
+                if part.words_done < part.words:
+                    progress = chips([say(request, "words_done", done=part.words_done, total=part.words)])
                     yield gr.skip(), gr.skip(), progress, gr.skip()
             if run.discarded:
                 return
-            lines = _lines(found, tokens, perf_counter() - begin, request)
-            if done < words:
-                lines += chips([say(request, "ended_stopped")])
-            if len(text) > extraction_html.MOST_SHOWN:
-                lines = notice_line(say(request, "text_shown", most=extraction_html.MOST_SHOWN)) + lines
-            made = _Result(text, found, task.head.shown_labels, lines)
+            if read is None:  # stopped in the first piece: nothing is known of the text
+                yield gr.skip(), gr.skip(), chips([say(request, "ended_stopped")]), gr.skip()
+                return
+            stopped = read.words_done < read.words
+            made = _Result(text, found, task.head.shown_labels, tokens, perf_counter() - begin, stopped)
             for view in _views(made, threshold, request):
                 yield made, *view
         except UserError as error:
@@ -152,7 +153,7 @@ def _add_endpoints(background: BackboneInBackground, extractors: Extractors) -> 
         """Named entities of a text, with their places in it (characters, the end exclusive).
 
         Args:
-            text: of any length
+            text: at most 2,000,000 characters
             schema: news or social
         """
         return extract_with(schema, text, "entities")
@@ -161,7 +162,7 @@ def _add_endpoints(background: BackboneInBackground, extractors: Extractors) -> 
         """Entities of a text and how they are related.
 
         Args:
-            text: of any length
+            text: at most 2,000,000 characters
             schema: conll04 or semeval
         """
         return extract_with(schema, text, "relations")
@@ -170,7 +171,7 @@ def _add_endpoints(background: BackboneInBackground, extractors: Extractors) -> 
         """Events of a text: type, trigger, arguments by role.
 
         Args:
-            text: of any length
+            text: at most 2,000,000 characters
             schema: litbank, phee or casie
         """
         return extract_with(schema, text, "events")
@@ -194,14 +195,20 @@ def _views(made: _Result, threshold: float, request: gr.Request) -> Iterator[tup
     with tempfile.TemporaryDirectory(prefix="extracted-") as folder:
         for name, content in files.items():
             (Path(folder) / name).write_text(content, "utf-8", newline="")
-        yield html, made.lines, gr.update(value=[f"{folder}/{name}" for name in files], visible=True)
+        yield html, _lines(made, found, request), gr.update(value=[f"{folder}/{name}" for name in files], visible=True)
 
 
-def _lines(found: Extracted, tokens: int, seconds: float, request: gr.Request) -> str:
-    counts = {"entities": found.entities, "relations": found.relations, "events": found.events}
+def _lines(made: _Result, shown: Extracted, request: gr.Request) -> str:
+    """
+    Args:
+        shown: what of the result is sure enough
+    """
+    counts = {"entities": shown.entities, "relations": shown.relations, "events": shown.events}
     texts = [say(request, f"figure_{name}", count=len(items)) for name, items in counts.items() if items]
-    texts.append(say(request, "figure_milliseconds", milliseconds=round(1000 * seconds)))
-    texts.append(say(request, "figure_tokens", tokens=tokens))
+    texts.append(say(request, "figure_milliseconds", milliseconds=round(1000 * made.seconds)))
+    texts.append(say(request, "figure_tokens", tokens=made.tokens))
+    if made.stopped:
+        texts.append(say(request, "ended_stopped"))
     return chips(texts)
 
 

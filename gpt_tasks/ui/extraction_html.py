@@ -7,10 +7,10 @@ from html import escape
 import gradio as gr
 
 from gpt_tasks.tasks.extraction.text_extraction import Extracted, TextEvent, TextLink, TextSpan
+from gpt_tasks.ui.streaming import notice_line
 from gpt_tasks.ui.texts import has_text, say
 
-MOST_SHOWN = 30_000
-"""characters of a text"""
+_MOST_SHOWN = 30_000  # characters of a text
 _MOST_ROWS = 100
 _MOST_EDGES = 14
 _COLOURS = 8  # that the style sheet has
@@ -29,7 +29,7 @@ def marked(text: str, spans: Sequence[TextSpan], labels: Sequence[str], request:
     for span in spans:
         if span.start < position:
             continue
-        if span.end > MOST_SHOWN:
+        if span.end > _MOST_SHOWN:
             break
         title = f"{span.label}, {100 * span.confidence:.0f} %"
         parts.append(escape(text[position : span.start]))
@@ -38,7 +38,7 @@ def marked(text: str, spans: Sequence[TextSpan], labels: Sequence[str], request:
             f"{escape(text[span.start : span.end])}<small>{escape(name_of(span.label, request))}</small></mark>"
         )
         position = span.end
-    parts.append(escape(text[position : max(position, MOST_SHOWN)]))
+    parts.append(escape(text[position : max(position, _MOST_SHOWN)]))
     used = {span.label for span in spans}
     legend = "".join(
         f'<mark class="span colour-{numbers[label]}">{escape(name_of(label, request))}</mark>'
@@ -60,7 +60,14 @@ def relations(links: Sequence[TextLink], request: gr.Request | None) -> str:
     names = "".join(
         f"<th>{escape(say(request, f'relation_{part}'))}</th>" for part in ("head", "label", "tail", "sure")
     )
-    return f'{graph(links, request)}<table class="relations"><tr>{names}</tr>{rows}</table>'
+    picture = _first("surest_shown", _MOST_EDGES, len(links), request) + graph(links, request)
+    more = _first("first_shown", _MOST_ROWS, len(links), request)
+    return f'{picture}<table class="relations"><tr>{names}</tr>{rows}</table>{more}'
+
+
+def _first(key: str, most: int, count: int, request: gr.Request | None) -> str:
+    """That not all is shown, where it isn't."""
+    return notice_line(say(request, key, most=most, all=count)) if count > most else ""
 
 
 def graph(links: Sequence[TextLink], request: gr.Request | None) -> str:
@@ -88,8 +95,8 @@ def graph(links: Sequence[TextLink], request: gr.Request | None) -> str:
 
 
 def _node(span: TextSpan) -> str:
-    text = " ".join(span.text.split())
-    return text if len(text) <= _LONGEST_NODE else f"{text[: _LONGEST_NODE - 1]}…"
+    """What is the same entity wherever it stands."""
+    return " ".join(span.text.split())
 
 
 def _edge(begin: tuple[float, float], end: tuple[float, float], name: str) -> str:
@@ -104,6 +111,7 @@ def _edge(begin: tuple[float, float], end: tuple[float, float], name: str) -> st
 
 
 def _box(text: str, x: float, y: float) -> str:
+    text = text if len(text) <= _LONGEST_NODE else f"{text[: _LONGEST_NODE - 1]}…"
     width = _LETTER * len(text) + 18
     x = min(max(x, width / 2 + 2), _WIDTH - width / 2 - 2)
     return (
@@ -115,7 +123,8 @@ def _box(text: str, x: float, y: float) -> str:
 def events(found: Sequence[TextEvent], request: gr.Request | None) -> str:
     """A card each."""
     cards = "".join(_card(event, request) for event in found[:_MOST_ROWS])
-    return f'<div class="cards">{cards}</div>' if cards else ""
+    more = _first("first_shown", _MOST_ROWS, len(found), request)
+    return f'<div class="cards">{cards}</div>{more}' if cards else ""
 
 
 def _card(event: TextEvent, request: gr.Request | None) -> str:
@@ -141,7 +150,8 @@ def shown(text: str, found: Extracted, labels: Sequence[str], request: gr.Reques
     if not spans:
         return f'<div role="status" class="nothing">{escape(say(request, f"no_{found.task}"))}</div>'
     details = relations(found.relations, request) + events(found.events, request)
-    return f'<div role="status">{marked(text, spans, labels, request)}{details}</div>'
+    more = _first("text_shown", _MOST_SHOWN, len(text), request)
+    return f'<div role="status">{more}{marked(text, spans, labels, request)}{details}</div>'
 
 
 def name_of(label: str, request: gr.Request | None) -> str:

@@ -24,6 +24,7 @@ from gpt_tasks.ui import (
     teach_tab,
     topic_writing_tab,
 )
+from gpt_tasks.ui.controls import discard_runs
 from gpt_tasks.ui.texts import browser_texts, label
 
 _ASSETS = Path(__file__).resolve().parents[2] / "assets"
@@ -81,7 +82,8 @@ def build_page(background: BackboneInBackground, off: Mapping[str, UserError] = 
                 compare_tab.build(background, compare)
 
         def forget(request: gr.Request) -> None:
-            """The visitor has closed the page: their caches go."""
+            """The visitor has closed the page: what runs for them ends, and their caches go."""
+            discard_runs(request.session_hash)
             if background.backbone is not None:
                 for task in (open_ended, topic_writing, dialogue):
                     background.backbone.conversations.forget((request.session_hash, task.NAME))

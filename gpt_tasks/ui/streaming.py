@@ -55,6 +55,11 @@ def notice_line(text: str) -> str:
     return _line("notice", text)
 
 
+def windows_notice(windows: int, request: gr.Request) -> str:
+    """That a text was longer than what is read at once, where it was."""
+    return notice_line(say(request, "read_in_windows", windows=windows)) if windows > 1 else ""
+
+
 def _running_figures(event: Piece, began: float, request: gr.Request) -> list[str]:
     figures = [say(request, "figure_new", tokens=event.new_tokens)]
     if event.new_tokens > 1:

@@ -10,6 +10,7 @@ import gradio as gr
 import numpy as np
 
 from gpt_tasks.backbone.backbone import Backbone, BackboneInBackground
+from gpt_tasks.backbone.tokenizer import replace_surrogates
 from gpt_tasks.errors import UserError
 from gpt_tasks.tasks.classification import require_texts
 from gpt_tasks.tasks.lesson import PICTURE_NAME, learn_apart
@@ -19,11 +20,12 @@ from gpt_tasks.tasks.trained_task import TAUGHT_FILE
 from gpt_tasks.tasks.windows import WindowReader
 from gpt_tasks.ui.classification_html import decision
 from gpt_tasks.ui.controls import CONCURRENCY, Run, RunButtons, Stopped
-from gpt_tasks.ui.streaming import chips, error_line
+from gpt_tasks.ui.streaming import chips, error_line, windows_notice
 from gpt_tasks.ui.texts import label, say
 
 NAME = "teach"
 _MOST_EXAMPLES = 2000
+_MOST_CHARACTERS = 100_000  # of a text to try: nothing stops its reading
 _EXAMPLES = """\
 delivery: Where is my parcel?
 delivery: When will my order arrive?
@@ -123,8 +125,10 @@ def build(background: BackboneInBackground) -> None:
             backbone = background.get()
             if made is None:
                 raise UserError("Teach a classifier first, or load one.", key="teach_first")
-            require_texts([text or ""])
-            return decision(TaughtClassifier(_reader(backbone), made).classify([text])[0], None, request)
+            text = replace_surrogates(text or "")
+            require_texts([text], _MOST_CHARACTERS)
+            found = TaughtClassifier(_reader(backbone), made).classify([text])[0]
+            return windows_notice(found.windows, request) + decision(found, None, request)
         except UserError as error:
             return error_line(error, request)
 
@@ -163,7 +167,15 @@ def build(background: BackboneInBackground) -> None:
         return {
             "labels": labels,
             "cross_validated_accuracy": learned.accuracy,
-            "results": [{"label": one.label, "probabilities": one.probabilities} for one in found],
+            "results": [
+                {
+                    "label": one.label,
+                    "probabilities": one.probabilities,
+                    "tokens": one.tokens,
+                    "windows": one.windows,
+                }
+                for one in found
+            ],
         }
 
     gr.api(teach_texts, api_name="teach", **CONCURRENCY)
@@ -198,6 +210,6 @@ def _line(line: str, number: int) -> LabelledText:
 
 
 def _pair(pair: Sequence[str], number: int) -> LabelledText:
-    if len(pair) != 2 or not all(isinstance(part, str) for part in pair):
+    if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
         raise UserError(f"Example {number} is not a pair of label and text (two strings).")
     return LabelledText(pair[1], pair[0], number)

@@ -37,6 +37,10 @@ class TestGoodFiles:
     def test_plain_lines_split_at_line_ends_alone(self):
         assert pairs("one\u2028still one\n\n  \ntwo", "x.txt") == [("one\u2028still one", None), ("two", None)]
 
+    def test_commas_belong_to_the_text_where_it_is_the_only_column(self):
+        content = 'text\nhello, world\n"a; ""b"""\n'
+        assert pairs(content) == pairs(content, "x.tsv") == [("hello, world", None), ('a; "b"', None)]
+
     def test_a_book_in_one_field(self):
         assert len(pairs(f"text\n{'word ' * 100_000}\n")[0][0]) == 500_000
 
@@ -55,6 +59,8 @@ class TestBadFiles:
             ("a.jsonl", '["x"]', "line 1: an object with"),
             ("a.jsonl", "[" * 100_000, "line 1: this is not JSON"),
             ("a.txt", " \n\n", "no texts"),
+            ("a.csv", "text,label\nx,y\n ,y\n", "line 3: the text is empty"),
+            ("a.jsonl", '{"text": "x"}\n{"text": ""}', "line 2: the text is empty"),
         ],
     )
     def test_is_said_with_the_line(self, name, content, message):

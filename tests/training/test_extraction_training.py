@@ -130,6 +130,15 @@ def test_what_is_read_in_context_is_read_once_an_epoch(tiny_folder, data, tmp_pa
     assert 1 < steps["in_context"] < 2 * steps["once"]
 
 
+def test_a_run_of_another_model_is_not_resumed(tiny_folder, data, tmp_path, monkeypatch):
+    corpus, out = data(entities, 10), tmp_path / "out"
+    options = TrainingOptions(epochs=1)
+    monkeypatch.setattr("gpt_tasks.training.extraction.write_trained", lambda out, tasks: None)  # stopped at the end
+    train(tiny_folder("llama")[0], corpus, out, options=options)
+    with pytest.raises(UserError, match="another run: model differed"):
+        train(tiny_folder("qwen2")[0], corpus, out, options=options, resume=True)
+
+
 def test_lora_goes_on_from_a_head(tiny_artifact, tiny_folder, data, tmp_path):
     """A step of no size leaves the head's figures as they are, but for the rounding of its file."""
     folder, corpus, head = tiny_folder("llama")[0], data(relations), tmp_path / "head"

@@ -28,13 +28,15 @@ def test_entities_are_marked_filtered_and_downloaded(server, open_page):
     slider.fill("100")
     slider.press("Tab")
     expect(result).to_contain_text("No entity found that is sure enough", timeout=10_000)
+    expect(page.locator("#extract-figures")).not_to_contain_text("entities:")
     slider.fill("0")
     slider.press("Tab")
     expect(result.locator("mark.span").first).to_be_visible(timeout=10_000)
+    expect(page.locator("#extract-figures")).to_contain_text(f"entities: {result.locator('.words mark.span').count()}")
 
     page.fill("#extract-text textarea", "  ")
     write(page)
-    expect(page.locator("#extract-figures [role=alert]")).to_contain_text("no text")
+    expect(page.locator("#extract-figures [role=alert]")).to_contain_text("the text is empty")
 
 
 def test_relations_are_drawn_and_events_have_cards(server, open_page):
@@ -64,6 +66,17 @@ def test_a_long_text_can_be_stopped(server, open_page):
     expect(page.locator("#extract-figures")).to_contain_text("stopped", timeout=20_000)
     expect(page.locator("#extract-result mark.span").first).to_be_visible()
     assert not server.is_computing()
+
+
+def test_a_text_that_is_stopped_at_once_shows_no_result(server, open_page):
+    """One sentence without an end is one piece, which takes seconds to read."""
+    page = open_page(server)
+    open_tab(page, "Extract")
+    page.fill("#extract-text textarea", "Tim Cook and " * 6_000)
+    write(page)
+    page.locator("button.stop:visible").click()
+    expect(page.locator("#extract-figures")).to_contain_text("stopped", timeout=30_000)
+    expect(page.locator("#extract-result")).to_be_empty()
 
 
 def test_everything_about_a_text(server, open_page):

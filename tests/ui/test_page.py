@@ -293,6 +293,18 @@ def test_the_reading_of_a_long_text_can_be_stopped(server, open_page):
     assert not server.is_computing()
 
 
+def test_a_visitor_who_leaves_ends_the_reading_of_their_text(server, open_page):
+    page = open_page(server)
+    open_tab(page, "Classify")
+    page.fill("#classify-text textarea", "It was a fine day, and the sea was calm. " * 20_000)
+    page.locator("button.start:visible").click()
+    time.sleep(3)
+    assert server.is_computing(0.3)
+    page.close()
+    time.sleep(3)
+    assert not server.is_computing()
+
+
 def test_labels_of_ones_own(server, open_page):
     page = open_page(server)
     open_tab(page, "Classify")
@@ -318,6 +330,9 @@ def test_a_visitor_teaches_a_classifier_and_takes_it_along(server, open_page, tm
     expect(page.locator("#teach-result .decision")).to_contain_text("delivery", timeout=10_000)
     with page.expect_download() as download:
         page.locator("#teach-download").click()
+    page.fill("#teach-text textarea", "The package is late. " * 200)
+    page.locator("#teach-try").click()
+    expect(page.locator("#teach-result")).to_contain_text("overlapping windows", timeout=10_000)
     path = tmp_path / "classifier.safetensors"
     path.write_bytes(Path(download.value.path()).read_bytes())
 
@@ -378,6 +393,7 @@ def test_the_readmes_client_example(server):
     assert "Tim Cook PER" in done.stdout
     assert "John Wilkes Booth - Kill - Abraham Lincoln" in done.stdout
     assert "laughed" in done.stdout and "Business" in done.stdout
+    assert "cooking" in done.stdout and "complaint" in done.stdout
 
 
 def test_idle_memory(default_artifact, open_page, tmp_path):
@@ -398,7 +414,7 @@ def test_idle_memory(default_artifact, open_page, tmp_path):
         page.fill("#extract-text textarea", PROMPT * 50)
         write(page)
         expect(page.locator("#extract-figures")).to_contain_text("ms", timeout=20_000)
-        open_tab(page, "Teach")  # brings scikit-learn
+        open_tab(page, "Teach")
         write(page)
         expect(page.locator("#teach-figures")).to_contain_text("accuracy", timeout=20_000)
         page.close()

@@ -73,6 +73,8 @@ def read_extraction(folder: Path) -> tuple[ExtractionSettings, ExtractionHead]:
             f"{folder} is not a trained extraction (it has no {SETTINGS_FILE}). Make one with: "
             "python -m gpt_tasks train --task entities --data DIR --out DIR"
         )
+    if not is_extraction(folder):
+        raise UserError(f"{folder} is a classification. Use it with: python -m gpt_tasks classify --task {folder}")
     try:
         settings = ExtractionSettings(**read_json(folder / SETTINGS_FILE))
         links = settings.links and LinkLabels(

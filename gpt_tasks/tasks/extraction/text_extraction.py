@@ -300,8 +300,10 @@ def require_text(text: str, most: int = MOST_CHARACTERS) -> None:
         most: characters
 
     Raises:
-        UserError: a text that is empty or too long.
+        UserError: a text that is empty, too long, or no text at all.
     """
+    if not isinstance(text, str):
+        raise UserError("The text is not a string.")
     if not text.strip():
-        raise UserError("There is no text. Write one.", key="text_missing")
+        raise UserError("There is no text. Write one.", key="empty_text")
     require_length(text, most)
