@@ -33,6 +33,7 @@ class CalibratedInt8:
         self._model = model
         metadata, self._scales = read_calibration(path)
         self._choices = json.loads(metadata["choices"])
+        # Of the norms only: that is what the files that come with the project hold.
         if metadata["weights"] != fingerprint(model.weights):
             raise UserError(f"{path} was made for other weights than {model.name}'s. Calibrate this model anew.")
 

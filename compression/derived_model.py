@@ -18,7 +18,8 @@ def derived(model: Model, suffix: str, config: DecoderConfig, tensors: Mapping[s
     """
     hugging_face_config = resized(model.hugging_face_config, config)
     config = read_config(hugging_face_config)
-    source = {"base": model.name, **model.source}
+    # Not what is known of the base, such as that it is the default model: this is another one.
+    source = {"kind": "derived", "base": model.source.get("base", model.name)}
     return Model(
         f"{model.name}-{suffix}",
         source,

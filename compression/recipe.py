@@ -16,18 +16,20 @@ Unknown keys, values out of range and steps in an impossible order are refused w
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from compression.block_settings import METHODS as ROUNDING_METHODS
+from compression.distillation.student_sizes import every_of
 from compression.precisions import PRECISIONS
 from gpt_tasks.errors import UserError
 
 RECIPES = Path(__file__).parent / "recipes"
 """The recipes that come with the project."""
 Kind = Literal["checkpoint", "artifact"]
+SparseMethod = Literal["magnitude", "wanda", "sparsegpt"]
 
 
 class Step(BaseModel):
@@ -45,14 +47,30 @@ class Prune(Step):
 
     needs, gives = "checkpoint", "checkpoint"
 
-    method: Literal["magnitude", "wanda", "sparsegpt", "depth", "attention", "feed-forward", "vocabulary"]
+    method: Literal[SparseMethod, "depth", "attention", "feed-forward", "vocabulary"]
     sparsity: float = Field(0.5, gt=0, lt=1, description="the part that goes")
     pattern: Annotated[str, StringConstraints(pattern=r"^\d+:\d+$")] | None = Field(None, description="N:M, as 2:4")
     by_influence: bool = Field(False, description="depth: by the blocks' influence, without a search")
-    layers: list[int] | None = Field(None, description="depth: keep these, without a search")
+    layers: list[int] | None = Field(None, min_length=1, description="depth: keep these, without a search")
     uniform: bool = Field(False, description="attention, feed-forward: every layer loses the same")
     text: str | None = Field(None, description="a file or folder to decide by; None: the project's own")
     tokens: int = Field(8192, ge=256, description="of the text, at most")
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> "Prune":
+        if self.pattern is not None:
+            if self.method not in get_args(SparseMethod):
+                raise ValueError(f"a pattern is for {', '.join(get_args(SparseMethod))}, not for {self.method}")
+            gone, size = map(int, self.pattern.split(":"))
+            if not 0 < gone < size:
+                raise ValueError(
+                    f"the pattern {self.pattern} must remove at least one weight of a group, and leave one"
+                )
+        if (self.by_influence or self.layers is not None) and self.method != "depth":
+            raise ValueError(f"choosing layers is for depth, not for {self.method}")
+        if self.layers is not None and (self.layers != sorted(set(self.layers)) or self.layers[0] < 0):
+            raise ValueError(f"the layers to keep, {self.layers}, must be different ones from 0 on, in order")
+        return self
 
 
 class Teaching(Step):
@@ -77,6 +95,12 @@ class Teaching(Step):
     reverse: bool = False
     seed: int = Field(0, ge=0)
 
+    @model_validator(mode="after")
+    def _learns_something(self) -> "Teaching":
+        if self.predictions + self.own_text + self.hidden + self.attention <= 0:
+            raise ValueError("at least one of predictions, own_text, hidden and attention must be more than 0")
+        return self
+
 
 class Distill(Teaching):
     """A student that begins as layers of the model, or from nothing, learns from the model."""
@@ -85,6 +109,18 @@ class Distill(Teaching):
     layers: int | None = Field(None, ge=1, description="of a fresh student")
     hidden_size: int | None = Field(None, ge=1, description="of a fresh student")
     feed_forward_size: int | None = Field(None, ge=1, description="of a fresh student")
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> "Distill":
+        if every_of(self.student) is None:
+            if self.layers is None:
+                raise ValueError("a fresh student needs a number of layers")
+        elif any(size is not None for size in (self.layers, self.hidden_size, self.feed_forward_size)):
+            raise ValueError(
+                f"layers, hidden_size and feed_forward_size are of a fresh student, not of {self.student}: leave them "
+                "out, or say student: fresh"
+            )
+        return self
 
 
 class Recover(Teaching):
@@ -119,7 +155,8 @@ class Quantize(Export):
 
 
 class Check(Step):
-    """Compares every precision with the same model's fp32, and fails where one is worse than its limit."""
+    """Compares fp32 with the checkpoint in PyTorch, and every other precision with fp32. It fails where one is worse
+    than its limit."""
 
     needs = "artifact"
 
@@ -187,7 +224,7 @@ def _step(number: int, entry: object) -> tuple[str, Step]:
     if options is not None and not isinstance(options, dict):
         raise ValueError(f"step {number}, {name}: the options must be names with values, got {options!r}")
     try:
-        return name, STEPS[name](**(options or {}))
+        return name, STEPS[name].model_validate(options or {})
     except ValidationError as error:
         raise ValueError(f"step {number}, {name}: {explained(error, STEPS[name])}") from error
 
@@ -201,6 +238,9 @@ def explained(error: ValidationError, kind: type[BaseModel]) -> str:
             said.append(f"unknown option {where!r} (there are {', '.join(kind.model_fields)})")
         elif mistake["type"] == "missing":
             said.append(f"{where} is missing")
+        elif mistake["type"] == "invalid_key":
+            # YAML reads a bare no, off, yes or 1 so.
+            said.append(f"{mistake['input']!r} is not the name of an option (there are {', '.join(kind.model_fields)})")
         elif mistake["type"] == "value_error" and not where:
             said.append(str(mistake["ctx"]["error"]))
         else:
@@ -242,7 +282,7 @@ def make_recipe(content: dict, origin: str) -> Recipe:
         UserError: see `read_recipe`.
     """
     try:
-        recipe = Recipe(**content)
+        recipe = Recipe.model_validate(content)
     except ValidationError as error:
         raise UserError(f"{origin}: {explained(error, Recipe)}.") from error
     require_order(recipe)
@@ -286,6 +326,7 @@ def require_order(recipe: Recipe) -> None:
     there: Kind = "checkpoint"
     changed = exported = other_tokens = False
     precisions: Sequence[str] = ()
+    measured: list[str] = []
     for number, (name, step) in enumerate(recipe.steps, 1):
 
         def refuse(reason: str, number: int = number, name: str = name) -> UserError:
@@ -295,6 +336,13 @@ def require_order(recipe: Recipe) -> None:
             raise refuse("it works on an exported model. Put export before it.")
         if step.needs == "checkpoint" and there != "checkpoint":
             raise refuse("it works on weights that aren't exported yet. Put it before export.")
+        if step.gives and measured:
+            raise refuse(
+                f"{' and '.join(measured)} before it would then have measured another model than the recipe leaves. "
+                f"Put {name} first."
+            )
+        if name in measured:
+            raise refuse("there is one before it already, whose figures it would replace. Leave one of the two out.")
         if isinstance(step, Recover) and not changed:
             raise refuse("nothing was pruned before it. Put prune before it, or take distill.")
         if isinstance(step, Teaching) and other_tokens:
@@ -307,6 +355,8 @@ def require_order(recipe: Recipe) -> None:
         if isinstance(step, Export):
             precisions = step.precision
         there = step.gives or there
+        if not step.gives:
+            measured.append(name)
     if not exported:
         raise UserError(f"The recipe {recipe.name} never exports the model. Add an export step.")
 

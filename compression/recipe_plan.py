@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from compression.block_settings import BlockSettings
+from compression.distillation.student_sizes import every_nth, every_of, fresh_sizes
 from compression.precisions import PRECISIONS, estimated_bytes
 from compression.pruning.counts import kept_count
 from compression.recipe import Bench, Check, Distill, Evaluate, Export, Prune, Recipe, Recover, Step, Teaching
@@ -34,6 +35,9 @@ def plan(recipe: Recipe, config: DecoderConfig, text: str | None = None) -> Iter
     Args:
         config: of the recipe's model
         text: what stands in for the text of teaching steps
+
+    Raises:
+        UserError: sizes that don't fit the model.
     """
     original = parameters(config)
     for number, (name, step) in enumerate(recipe.steps, 1):
@@ -53,9 +57,10 @@ def _smaller(config: DecoderConfig, step: Prune | Distill) -> DecoderConfig:
     """What is left, on the average: which parts go is decided by measurement. How much of a vocabulary a text
     uses isn't known."""
     if isinstance(step, Distill):
-        every = int("".join(filter(str.isdigit, step.student)) or 1)
-        layers = step.layers or -(-config.layers // every)
-        return replace(config, layers=layers, layer_sizes=None, hidden_size=step.hidden_size or config.hidden_size)
+        every = every_of(step.student)
+        if every is None:
+            return fresh_sizes(config, step.layers, step.hidden_size, step.feed_forward_size)
+        return replace(config, layers=len(every_nth(config.layers, every)), layer_sizes=None)
     if step.method == "depth":
         layers = len(step.layers) if step.layers else kept_count(config.layers, step.sparsity)
         return replace(config, layers=layers, layer_sizes=None)

@@ -3,6 +3,7 @@
 <out>/steps/1-prune/ ...     what a step leaves: a checkpoint, or an exported folder
 <out>/steps/1-prune.json     its options, its key and its figures
 <out>/baseline/              the original model, exported, where something is measured against it
+<out>/baseline.key           which model that was
 <out>/model/                 what the last export or quantize leaves
 <out>/results.json           everything that was measured (see `compression.results`)
 <out>/report.html .json .png
@@ -17,17 +18,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from compression.model_or_artifact import open_model_or_artifact
-from compression.recipe import Bench, Evaluate, Export, Recipe, Step, Teaching
+from compression.recipe import Bench, Evaluate, Export, Quantize, Recipe, Step, Teaching
+from compression.recipe_inputs import input_hashes
 from compression.recipe_steps import WORK, Place, baseline
 from compression.results import RESULTS, collect
 from gpt_tasks.backbone.artifact import FORMAT
 from gpt_tasks.backbone.json_files import read_json, write_json
-from gpt_tasks.backbone.weights import fingerprint
+from gpt_tasks.backbone.weights import content_hash
 from gpt_tasks.errors import UserError
 from gpt_tasks.home import require_writable
 from gpt_tasks.progress import Progress, Report, silent
 
-_VERSION = 1
+_VERSION = 2
 """Counts up when a step's work changes, so that older results are made again."""
 
 
@@ -40,7 +42,7 @@ class RecipeRun:
         resume: go on in a folder that has something of this recipe already
 
     Raises:
-        UserError: a folder with something else in it, or with results when `resume` isn't asked for.
+        UserError: a file, a folder with something else in it, or with results when `resume` isn't asked for.
     """
 
     recipe: Recipe
@@ -52,6 +54,8 @@ class RecipeRun:
 
     def __post_init__(self) -> None:
         steps = self.out / "steps"
+        if self.out.exists() and not self.out.is_dir():
+            raise UserError(f"{self.out} is a file: it is left alone. Name a folder.")
         if self.out.exists() and any(self.out.iterdir()) and not steps.is_dir():
             raise UserError(f"{self.out} exists and is not a recipe's folder: it is left alone. Name a new one.")
         if steps.is_dir() and not self.resume:
@@ -69,18 +73,19 @@ class RecipeRun:
             began: is told a step's number and name, and whether it is skipped
 
         Raises:
-            UserError: a step that failed; those before it are kept.
+            UserError: an input that isn't there, before the first step; a step that failed: those before it are kept.
         """
-        (self.out / "steps").mkdir(parents=True, exist_ok=True)
+        inputs = input_hashes(self.recipe, self.text)
         original = open_model_or_artifact(self.recipe.model, self.report)
-        self._key = _hash(_VERSION, FORMAT, fingerprint(original.weights))
+        (self.out / "steps").mkdir(parents=True, exist_ok=True)
+        self._key = _hash(_VERSION, FORMAT, content_hash(original))
         found = {}
-        here = self.recipe.model
+        place = Place(original, self._key, self.recipe.model, self.out, self.out, self.text, self.report)
         last = max(n for n, (_, step) in enumerate(self.recipe.steps, 1) if isinstance(step, Export))
         for number, (name, step) in enumerate(self.recipe.steps, 1):
             title = f"{number}-{name}"
             out = self.out / "model" if number == last else self.out / "steps" / title
-            self._key = _hash(self._key, name, step.model_dump(mode="json"), self._text_of(step))
+            self._key = _hash(self._key, name, step.model_dump(mode="json"), inputs[number - 1])
             record = self.out / "steps" / f"{title}.json"
             entry = _done_already(record, self._key, out if step.gives else None)
             began(number, name, entry is not None)
@@ -88,9 +93,8 @@ class RecipeRun:
                 record.unlink(missing_ok=True)
                 begun = self.out / "steps" / f"{title}.begun"
                 self._begin(step, out, begun)
-                place = Place(original, here, out, self.out, self.text, self._labelled(number, name))
                 begin = time.monotonic()
-                result = WORK[type(step)](step, place)
+                result = WORK[type(step)](step, replace(place, out=out, report=self._labelled(number, name)))
                 entry = {
                     "key": self._key,
                     "step": name,
@@ -101,11 +105,12 @@ class RecipeRun:
                 write_json(record, entry)
                 begun.unlink()
             found[title] = entry
+            if isinstance(step, Export) and not isinstance(step, Quantize):
+                place = replace(place, checkpoint=place.here, exported=out)
             if step.gives:
-                here = str(out)
+                place = replace(place, here=str(out))
         self._remove_stale(found)
         measured = any(isinstance(step, (Bench, Evaluate)) for _, step in self.recipe.steps)
-        place = Place(original, here, self.out, self.out, self.text, self.report)
         results = collect(self.recipe, command, found, place.artifact, baseline(place) if measured else None)
         write_json(self.out / RESULTS, results)
         return results
@@ -117,20 +122,6 @@ class RecipeRun:
 
             shutil.rmtree(training_folder(out), ignore_errors=True)  # there is none as a rule
         begun.write_text(self._key)
-
-    def _text_of(self, step: Step) -> str:
-        """A hash of the text that a step reads, so that another text makes it run again."""
-        named = getattr(step, "text", None)
-        if self.text is not None and isinstance(step, Teaching):
-            named = self.text
-        if named is None:
-            return ""
-        path = Path(named).expanduser()
-        files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
-        missing = next((file for file in files if not file.is_file()), None)
-        if missing is not None or not files:
-            raise UserError(f"There is no text {named}.")
-        return _hash(*(hashlib.sha256(file.read_bytes()).hexdigest() for file in files))
 
     def _labelled(self, number: int, name: str) -> Report:
         label = f"{number}/{len(self.recipe.steps)} {name}"

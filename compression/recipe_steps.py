@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from compression import benchmark
 from compression.artifact_model import SOURCE_PRECISION, artifact_model
 from compression.block_settings import BlockSettings
-from compression.check import check_export
+from compression.check import check_export, default_text
 from compression.export import Request, export
 from compression.graph_sizes import sizes_by_kind
 from compression.measuring import evaluate_artifacts
@@ -29,6 +30,8 @@ class Place:
     """Where a step stands."""
 
     original: Model
+    original_key: str
+    """another one for another model"""
     here: str
     """what the steps before it left: a model as `open_model_or_artifact` takes it"""
     out: Path
@@ -38,6 +41,10 @@ class Place:
     text: str | None
     """stands in for the text that a step names"""
     report: Report
+    checkpoint: str = ""
+    """what was exported, after an export"""
+    exported: Path | None = None
+    """where to"""
 
     @property
     def artifact(self) -> Artifact:
@@ -81,8 +88,6 @@ def _teach(step: Teaching, place: Place, teacher: Model, student: Model) -> dict
     from compression.distillation.objective import Matching
 
     named = place.text or step.text
-    if named is None:
-        raise UserError("This step trains, and needs a text: give run's --text, or a text in the recipe.")
     matching = Matching(
         step.predictions, step.own_text, step.hidden, step.attention, step.temperature, step.top_k, step.reverse
     )
@@ -129,26 +134,22 @@ def _written(artifact: Artifact, model: Model) -> dict:
 
 def _check(step: Check, place: Place) -> dict:
     artifact, found = place.artifact, {}
-    reference = _with_fp32(place)
+    model = open_model_or_artifact(place.checkpoint, place.report)
+    # What quantize leaves has no fp32: that of the export which it started from stands in.
+    reference = None if place.exported == artifact.folder else Artifact(place.exported)
     for precision in artifact.precisions:
-        check = check_export(artifact, precision, open_model_or_artifact(str(reference.folder)), reference)
+        check = check_export(artifact, precision, model, reference)
         found[precision] = asdict(check)
         if not check.passed:
+            advice = "Take a precision with more bits."
+            if precision == SOURCE_PRECISION:
+                advice = "The checkpoint was changed after its export, or the export is wrong: take a new --out."
             raise UserError(
                 f"{precision} failed its check: perplexity {check.perplexity:.3f} against "
-                f"{check.reference_perplexity:.3f} in fp32, a ratio of {check.ratio:.4f} over its limit of "
-                f"{check.ratio_limit}. Take a precision with more bits."
+                f"{check.reference_perplexity:.3f} of the reference, a ratio of {check.ratio:.4f} over its limit of "
+                f"{check.ratio_limit}. {advice}"
             )
     return found
-
-
-def _with_fp32(place: Place) -> Artifact:
-    """The model that was exported, with its fp32: the folder itself, or the export that quantize started from."""
-    folders = [place.artifact.folder, *sorted((place.run / "steps").glob("*-export"), reverse=True)]
-    for folder in folders:
-        if SOURCE_PRECISION in Artifact(folder).precisions:
-            return Artifact(folder)
-    raise UserError("Nothing to check against: export fp32 too.")
 
 
 def _bench(step: Bench, place: Place) -> dict:
@@ -174,18 +175,23 @@ def _bench(step: Bench, place: Place) -> dict:
 def _evaluate(step: Evaluate, place: Place) -> dict:
     text = None if step.text is None else read_text(Path(step.text).expanduser())
     tasks = [(Path(score.task).expanduser(), Path(score.data).expanduser()) for score in step.tasks]
-    return evaluate_artifacts(
+    found = evaluate_artifacts(
         {"baseline": baseline(place), "model": place.artifact}, text, step.window, step.tokens, tasks, place.report
     )
+    content = sha256((default_text() if text is None else text).encode()).hexdigest()
+    name = None if step.text is None else Path(step.text).name
+    return {**found, "text": {"name": name, "sha256": content, "window": step.window, "tokens": found["text_tokens"]}}
 
 
 def baseline(place: Place) -> Artifact:
     """The original model, exported in fp32 and int8: what comes with the project, or made in the run's folder."""
     if place.original.source["kind"] == "default":
         return prepare(place.report)
-    folder = place.run / "baseline"
-    if not folder.is_dir():
+    folder, key = place.run / "baseline", place.run / "baseline.key"
+    if not folder.is_dir() or not key.is_file() or key.read_text() != place.original_key:
+        key.unlink(missing_ok=True)
         export(place.original, folder, Request(("fp32", "int8")), place.report)
+        key.write_text(place.original_key)
     return Artifact(folder)
 
 

@@ -17,51 +17,111 @@ _PANELS = (
     ("prefill_tokens_per_second", "prefill (tokens/s)", True),
 )
 """figure, its axis, and whether more is better"""
+_SPEEDS = ("decode_tokens_per_second", "prefill_tokens_per_second")
 _COLOURS = ("#4c4c4c", "#c2410c", "#0369a1", "#15803d", "#7e22ce", "#b45309", "#be123c")
 _INK, _GRID = "#1f2328", "#d0d7de"
 
 
-def write_report(results: Sequence[Mapping], out: Path) -> None:
+def write_report(results: Sequence[Mapping], out: Path) -> Path:
     """<out>.html, <out>.json and <out>.png
 
     Args:
         results: of one or more runs, as `read_results` gives them
 
+    Returns:
+        the .html
+
     Raises:
-        UserError: a folder that isn't there or can't be written.
+        UserError: the same run twice, a folder that isn't there or can't be written.
     """
-    variants = merged_variants(results)
-    picture = draw_trade_off(variants)
+    runs = [{**run, "name": name} for name, run in zip(run_names(results), results, strict=True)]
+    variants = merged_variants(runs)
+    texts = different_texts(runs)
+    picture = draw_trade_off(variants, "measured on different texts: see the report" if texts else "")
+    html_file, picture_file, figures_file = (out.with_name(f"{out.name}.{end}") for end in ("html", "png", "json"))
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
     html = environment.get_template("report.html.jinja").render(
-        results=results,
+        results=runs,
         variants=variants,
-        reference=next((row for row in variants if row["baseline"] and row["precision"] == "int8"), None),
+        texts=texts,
         picture=base64.b64encode(picture).decode(),
         kinds=list(sizes_table(variants)),
         prompts=_prompts(variants),
     )
     try:
-        out.with_suffix(".html").write_text(html, "utf-8")
-        out.with_suffix(".png").write_bytes(picture)
-        write_json(out.with_suffix(".json"), {"variants": variants, "runs": list(results)})
+        html_file.write_text(html, "utf-8")
+        picture_file.write_bytes(picture)
+        write_json(figures_file, {"variants": variants, "runs": runs})
     except OSError as error:
         raise UserError(f"The report can't be written to {out} ({error.strerror}).") from error
+    return html_file
 
 
-def merged_variants(results: Sequence[Mapping]) -> list[dict]:
-    """The variants of all runs, the original's once."""
-    seen, variants = set(), []
-    for run in results:
+def run_names(results: Sequence[Mapping]) -> list[str]:
+    """Of each run a name of its own: its recipe's; where runs share that, with their folders.
+
+    Raises:
+        UserError: the same run twice.
+    """
+    recipes = [run["recipe"] for run in results]
+    folders = [Path(run.get("folder", "")) for run in results]
+    for parts in ([""] * len(results), [folder.name for folder in folders], folders):
+        names = [f"{recipe} ({part})" if str(part) else recipe for recipe, part in zip(recipes, parts, strict=True)]
+        if len(set(names)) == len(names):
+            return names
+    raise UserError("The same run is named twice. Name each run once.")
+
+
+def merged_variants(runs: Sequence[Mapping]) -> list[dict]:
+    """The variants of all runs, those of the originals first. An original stands there once for each time that it was
+    measured, since a run's ratios are to what was measured beside it.
+
+    Args:
+        runs: results with a name each
+
+    Returns:
+        rows as `collect` makes them, and times: a speed -> how many times that of the run's own original in int8
+    """
+    originals: dict[str, list[dict]] = {}
+    variants = []
+    for run in runs:
+        reference = next((row for row in run["variants"] if row["baseline"] and row["precision"] == "int8"), None)
         for row in run["variants"]:
-            key = (run["model"], row["precision"]) if row["baseline"] else (run["recipe"], row["precision"])
-            if key not in seen:
-                seen.add(key)
-                variants.append({**row, "tasks": {} if row["baseline"] else run["tasks"]})
-    return sorted(variants, key=lambda row: not row["baseline"])
+            new = {**row, "times": {} if row is reference else _times(row, reference)}
+            if row["baseline"]:
+                originals.setdefault(run["name"], []).append({**new, "model": run["model"], "tasks": {}})
+            else:
+                variants.append({**new, "name": run["name"], "tasks": run["tasks"]})
+    different = [
+        name for index, name in enumerate(originals) if originals[name] not in list(originals.values())[:index]
+    ]
+    if len(different) > 1:
+        originals = {name: [{**row, "name": f"original of {name}"} for row in originals[name]] for name in different}
+    return [row for name in different for row in originals[name]] + variants
 
 
-def draw_trade_off(variants: Sequence[Mapping]) -> bytes:
+def _times(row: Mapping, reference: Mapping | None) -> dict[str, float]:
+    if reference is None:
+        return {}
+    return {key: row[key] / reference[key] for key in _SPEEDS if row.get(key) and reference.get(key)}
+
+
+def different_texts(runs: Sequence[Mapping]) -> dict[str, str]:
+    """Run -> which text its perplexity is of; empty where all are of the same one."""
+    measured = [run for run in runs if any(row.get("perplexity") is not None for row in run["variants"])]
+    if all(run.get("text") == measured[0].get("text") for run in measured):
+        return {}
+    return {run["name"]: _described(run.get("text")) for run in measured}
+
+
+def _described(text: Mapping | None) -> str:
+    if text is None:
+        return "a text that an older version didn't record"
+    name = "the project's own text" if text["name"] is None else text["name"]
+    return f"{name} ({text['tokens']} tokens in windows of {text['window']}, SHA-256 {text['sha256'][:8]})"
+
+
+def draw_trade_off(variants: Sequence[Mapping], title: str = "") -> bytes:
     """Quality against size, decode and prefill speed, as a PNG. Those on the line are beaten by none in both."""
     from matplotlib.figure import Figure  # takes half a second to import
 
@@ -69,6 +129,7 @@ def draw_trade_off(variants: Sequence[Mapping]) -> bytes:
     names = list(dict.fromkeys(row["name"] for row in variants))
     colours = {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(names)}
     figure = Figure(figsize=(13, 4.4), layout="constrained")
+    figure.suptitle(title, color=_INK, fontsize=10)
     for axes, (key, label, more_is_better) in zip(figure.subplots(1, len(_PANELS)), _PANELS, strict=True):
         rows = [row for row in measured if row.get(key) is not None]
         axes.set_xlabel(label, color=_INK)

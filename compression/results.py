@@ -33,7 +33,8 @@ def collect(
 
     Returns:
         recipe, summary, model, command, hardware, versions; steps: title, options, seconds; variants: one for each
-        precision of the original and of the new model, with what was measured of it; checks; tasks
+        precision of the original and of the new model, with what was measured of it; checks; tasks; text: what the
+        perplexity is of (name, None: the project's own; sha256, window, tokens)
     """
     found = {entry["step"]: entry["result"] for entry in entries.values()}
     artifacts = {"model": model} if baseline is None else {"baseline": baseline, "model": model}
@@ -48,7 +49,7 @@ def collect(
         "variants": [row for name, artifact in artifacts.items() for row in _rows(recipe.name, name, artifact, found)],
         "checks": found.get("check", {}),
         "tasks": found.get("evaluate", {}).get("tasks", {}),
-        "text_tokens": found.get("evaluate", {}).get("text_tokens"),
+        "text": found.get("evaluate", {}).get("text"),
     }
 
 
@@ -95,6 +96,9 @@ def read_results(path: Path) -> dict:
     Args:
         path: a recipe's folder, or its results.json
 
+    Returns:
+        what `collect` gave, and the folder
+
     Raises:
         UserError: there is none.
     """
@@ -104,4 +108,4 @@ def read_results(path: Path) -> dict:
     results = read_json(file)
     if "variants" not in results or "recipe" not in results:
         raise UserError(f"{file} is not what a recipe's run writes.")
-    return results
+    return {**results, "folder": str(file.parent.resolve())}

@@ -21,7 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    if not arguments.out.name:
+        raise UserError(f"--out {arguments.out} names no file. Give one without an ending, such as comparison.")
     if not arguments.out.parent.is_dir():
         raise UserError(f"There is no folder {arguments.out.parent}.")
-    write_report([read_results(path) for path in arguments.runs], arguments.out)
-    print(arguments.out.with_suffix(".html"))
+    print(write_report([read_results(path) for path in arguments.runs], arguments.out))

@@ -30,11 +30,11 @@ from pathlib import Path
 
 from compression.model_or_artifact import read_config_of
 from compression.recipe import STEPS, Recipe, evaluated_on, options_of, read_recipe, recipe_names
+from compression.recipe_inputs import input_hashes
 from compression.recipe_plan import plan
 from compression.recipe_run import RecipeRun
 from compression.report import write_report
 from gpt_tasks.errors import UserError
-from gpt_tasks.home import require_writable
 from gpt_tasks.progress_output import make_reporter
 
 SUMMARY = "run a recipe: prune, distill, recover, export, check, bench, evaluate"
@@ -76,8 +76,9 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.evaluate_on is not None:
         recipe = evaluated_on(recipe, arguments.evaluate_on)
     with make_reporter(arguments.progress) as report:
+        recipe_run = RecipeRun(recipe, arguments.out, arguments.text, arguments.resume, report)
         if arguments.dry_run:
-            require_writable(arguments.out)
+            input_hashes(recipe, arguments.text)  # refuses what the run would refuse
             _show_plan(recipe, arguments)
             return
 
@@ -85,7 +86,6 @@ def run(arguments: argparse.Namespace) -> None:
             done = " (unchanged)" if skipped else ""
             sys.stderr.write(f"step {number} of {len(recipe.steps)}: {name}{done}\n")
 
-        recipe_run = RecipeRun(recipe, arguments.out, arguments.text, arguments.resume, report)
         results = recipe_run.run(f"python -m compression {shlex.join(sys.argv[1:])}", began)
     write_report([results], arguments.out / "report")
     if arguments.json:

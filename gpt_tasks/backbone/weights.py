@@ -1,6 +1,7 @@
 """Weights of a GPT from wherever they are: the default model, a local folder, a hub."""
 
 import hashlib
+import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -95,7 +96,12 @@ class HeldWeights(dict[str, np.ndarray]):
 
 
 def fingerprint(weights: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 of the norms: small, and no two trainings share them."""
+    """SHA-256 of the norms: quick, and no two pretrainings share them.
+
+    It tells which backbone a task's folder was made for. It doesn't tell a model from what was made of it: a LoRA
+    correction, pruned heads, neurons or tokens and zeros leave the norms alone, and fresh models have the same ones.
+    `content_hash` does.
+    """
     digest = hashlib.sha256()
     for name in sorted(name for name in weights if "norm" in name):
         digest.update(np.ascontiguousarray(weights[name]).tobytes())
@@ -114,6 +120,20 @@ class Model:
     weights: DecoderWeights | HeldWeights
     write_tokenizer: Callable[[Path], None]
     """writes tokenizer.json and its companions (TOKENIZER_FILES, as far as there are) into a folder"""
+
+
+def content_hash(model: Model) -> str:
+    """BLAKE2b of the configuration and of every tensor: another one for whatever was changed in a model.
+
+    Reads all weights, a tensor at a time.
+    """
+    digest = hashlib.blake2b(digest_size=32)
+    digest.update(json.dumps(model.hugging_face_config, sort_keys=True).encode())
+    for name in sorted(model.weights):
+        tensor = np.ascontiguousarray(model.weights[name])
+        digest.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
+        digest.update(tensor.reshape(-1).view(np.uint8))
+    return digest.hexdigest()
 
 
 def open_model(name: str, report: Report = silent, revision: str | None = None) -> Model:

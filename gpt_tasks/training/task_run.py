@@ -12,7 +12,7 @@ from torch import nn
 
 from gpt_tasks.backbone.architectures import adapter_modules
 from gpt_tasks.backbone.tokenizer import Tokenizer
-from gpt_tasks.backbone.weights import Model, fingerprint
+from gpt_tasks.backbone.weights import Model, content_hash
 from gpt_tasks.errors import UserError
 from gpt_tasks.home import whole_folder
 from gpt_tasks.progress import Report
@@ -51,7 +51,7 @@ def run_training(
         _compile_layers(objective.model)
     run = training_folder(out)
     run.mkdir(parents=True, exist_ok=True)
-    identity = {**asdict(training), "data": data, "model": fingerprint(model.weights)}
+    identity = {**asdict(training), "data": data, "model": content_hash(model)}
     return Trainer(objective, options, run, resume=resume, identity=identity, report=report).run()
 
 

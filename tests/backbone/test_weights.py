@@ -185,7 +185,7 @@ def test_no_pip(empty_home, monkeypatch):
 
 def test_a_full_disk(empty_home, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10**6})())
-    with pytest.raises(UserError, match="only 1 MB are free"):
+    with pytest.raises(UserError, match=r"only 1 MB are free.*GPT_TASKS_HOME"):
         default_gguf()
 
 

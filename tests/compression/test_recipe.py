@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from argparse import ArgumentParser
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,14 +13,23 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from compression import recipe_steps
 from compression.calibration_text import default_calibration_text
+from compression.commands import run as command
+from compression.derived_model import derived
+from compression.distillation.distil import Distillation, distil, teaching_options
+from compression.distillation.students import begin_student
+from compression.distillation.teacher import teacher_predictions
+from compression.export import Request, export
 from compression.pruning.counts import kept_count
 from compression.recipe import STEPS, evaluated_on, make_recipe, read_recipe, recipe_names
+from compression.recipe_inputs import input_hashes
 from compression.recipe_plan import plan
 from compression.recipe_run import RecipeRun
-from compression.report import merged_variants, pareto, write_report
+from compression.report import write_report
 from compression.results import read_results
+from compression.sizes import parameters
+from compression.texts import read_texts
 from gpt_tasks.backbone.artifact import Artifact
-from gpt_tasks.backbone.weights import open_model, read_model_config
+from gpt_tasks.backbone.weights import HeldWeights, content_hash, fingerprint, open_model, read_model_config
 from gpt_tasks.errors import UserError
 from gpt_tasks.training.trainer import Trainer
 from tests import tiny_models
@@ -85,13 +96,29 @@ class TestRefused:
             ([], "steps"),
             (["export", "bench", ["x"]], "step 3"),
             ([{"export": 3}], "must be names with values"),
+            ([{"prune": {"method": "depth", "pattern": "2:4"}}, "export"], "a pattern is for magnitude"),
+            ([{"prune": {"method": "wanda", "pattern": "4:4"}}, "export"], "and leave one"),
+            ([{"prune": {"method": "wanda", "layers": [0]}}, "export"], "choosing layers is for depth"),
+            ([{"prune": {"method": "depth", "layers": []}}, "export"], "layers: list should have at least 1"),
+            ([{"prune": {"method": "depth", "layers": [2, 1]}}, "export"], "in order"),
+            ([{"prune": {"method": "depth", False: 1}}, "export"], "False is not the name of an option"),
+            ([{"distill": {"student": "every-0th"}}, "export"], "not 'every-0th'"),
+            ([{"distill": {"student": "half"}}, "export"], "not 'half'"),
+            ([{"distill": {"student": "fresh"}}, "export"], "needs a number of layers"),
+            ([{"distill": {"hidden_size": 64}}, "export"], "of a fresh student, not of every-2nd"),
+            ([{"distill": {"predictions": 0, "own_text": 0}}, "export"], "must be more than 0"),
+            (["export", "bench", "evaluate", "quantize"], "bench and evaluate before it.*Put quantize first"),
+            (["export", "evaluate", {"evaluate": {"tokens": 300}}], "step 3, evaluate: there is one before it"),
+            (["export", "check", "check"], "step 3, check: there is one before it"),
         ],
     )
     def test_before_anything_runs(self, tmp_path, steps, said):
         with pytest.raises(UserError, match=said):
             read_recipe(written(tmp_path, *steps))
 
-    @pytest.mark.parametrize("content", ["steps: {", "- a", "", "stps: [export]", "name: a b\nsteps: [export]"])
+    @pytest.mark.parametrize(
+        "content", ["steps: {", "- a", "", "stps: [export]", "name: a b\nsteps: [export]", "1: 2\nsteps: [export]"]
+    )
     def test_files_that_are_no_recipe(self, tmp_path, content):
         path = tmp_path / "bad.yaml"
         path.write_text(content)
@@ -107,13 +134,48 @@ class TestRefused:
         (tmp_path / "out" / "letter.txt").write_text("dear")
         with pytest.raises(UserError, match="left alone"):
             RecipeRun(read_recipe("int4"), tmp_path / "out")
+        with pytest.raises(UserError, match=r"letter\.txt is a file"):
+            RecipeRun(read_recipe("int4"), tmp_path / "out" / "letter.txt")
 
-    def test_teaching_without_a_text(self, tmp_path, tiny):
-        recipe = read_recipe(written(tmp_path, DEPTH, "recover", EXPORT, model=str(tiny)))
-        with pytest.raises(UserError, match="needs a text"):
-            RecipeRun(recipe, tmp_path / "out").run("test")
-        assert (tmp_path / "out" / "steps" / "1-prune.json").is_file()  # what was done is kept
-        assert not (tmp_path / "out" / "model").exists()
+    @pytest.mark.parametrize(
+        "step, said",
+        [
+            ("recover", "step 2, recover: it trains, and needs a text"),
+            ({"recover": {"text": "/nowhere"}}, "/nowhere can't be read"),
+            ({"recover": {"adapter": "half-dept"}}, "no correction half-dept"),
+            ({"recover": {"adapter": "{here}"}}, "is not a LoRA adapter"),
+            ({"prune": {"method": "wanda", "text": "{here}"}}, r"no \.txt files"),
+            ({"export": {"calibration": "/nowhere"}}, "/nowhere can't be read"),
+            ({"evaluate": {"text": "/nowhere"}}, "/nowhere can't be read"),
+            ({"evaluate": {"tasks": [{"task": "{here}", "data": "/nowhere"}]}}, "is not a trained task"),
+            ({"evaluate": {"tasks": [{"task": "assets/tasks/sentiment", "data": "/nowhere"}]}}, "/nowhere"),
+        ],
+    )
+    def test_what_is_not_there_before_the_first_step(self, tmp_path, tiny, step, said):
+        here = tmp_path / "here"
+        here.mkdir()
+        step = yaml.safe_load(yaml.safe_dump(step).replace("{here}", str(here)))
+        steps = [DEPTH, "export", step] if "evaluate" in step else [DEPTH, step, "export"]
+        steps = [DEPTH, step] if "export" in step else steps
+        recipe = written(tmp_path, *steps, model=str(tiny))
+        with pytest.raises(UserError, match=said):
+            RecipeRun(read_recipe(recipe), tmp_path / "out").run("test")
+        with pytest.raises(UserError, match=said):
+            dry_run(recipe, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+    def test_a_text_that_is_not_there(self, tmp_path, tiny):
+        recipe = written(tmp_path, EXPORT, model=str(tiny))
+        with pytest.raises(UserError, match="/nowhere can't be read"):
+            dry_run(recipe, tmp_path / "out", "--text", "/nowhere")
+        with pytest.raises(UserError, match="is a file"):
+            dry_run(recipe, Path(recipe))
+
+
+def dry_run(recipe, out, *options):
+    parser = ArgumentParser()
+    command.add_arguments(parser)
+    command.run(parser.parse_args([recipe, "--out", str(out), "--progress", "none", "--dry-run", *options]))
 
 
 def small(recipe):
@@ -248,40 +310,148 @@ class TestGoingOn:
 
     def test_a_model_that_changed_is_begun_anew(self, tmp_path, recipe, text, tiny):
         RecipeRun(recipe, tmp_path / "out", text).run("test")
-        copy = tmp_path / "changed"
-        shutil.copytree(tiny, copy)
-        reference = AutoModelForCausalLM.from_pretrained(copy)
-        reference.model.norm.weight.data += 0.5
-        reference.save_pretrained(copy)
         began = []
-        changed = recipe.model_copy(update={"model": str(copy)})
+        changed = recipe.model_copy(update={"model": changed_copy(tiny, tmp_path)})
         RecipeRun(changed, tmp_path / "out", text, resume=True).run("t", lambda n, name, done: began.append(done))
         assert began == [False, False, False]
         assert open_model(str(tmp_path / "out" / "steps" / "1-prune")).config.layers == 2
 
+    def test_a_model_that_changed_is_measured_beside_itself(self, tmp_path, tiny):
+        def perplexities(model):
+            evaluate = {"evaluate": {"tokens": 300}}
+            recipe = read_recipe(written(tmp_path, EXPORT, evaluate, model=model))
+            rows = RecipeRun(recipe, tmp_path / "out", resume=True).run("t")["variants"]
+            return [row["perplexity"] for row in rows if row["precision"] == "fp32"]
 
-ROWS = [
-    {"name": "a", "size_mb": 10, "ratio": 1.0},
-    {"name": "b", "size_mb": 5, "ratio": 1.2},
-    {"name": "c", "size_mb": 6, "ratio": 1.3},  # b is smaller and better
-    {"name": "d", "size_mb": 5, "ratio": 1.2},  # as b
-]
+        first = perplexities(str(tiny))
+        second = perplexities(changed_copy(tiny, tmp_path))
+        assert first[0] == first[1] != second[0] == second[1]
+
+    @pytest.mark.parametrize("where", ["calibration", "adapter", "task", "data"])
+    def test_a_file_with_another_content_is_another_input(self, tmp_path, text, where):
+        task, adapter = tmp_path / "sentiment", tmp_path / "adapter"
+        shutil.copytree("assets/tasks/sentiment", task)
+        shutil.copytree("assets/corrections/half-depth", adapter)
+        data = tmp_path / "data.jsonl"
+        data.write_text('{"text": "good", "label": "positive"}\n')
+        steps = [
+            DEPTH,
+            {"recover": {"adapter": str(adapter)}},
+            {"export": {"calibration": text}},
+            {"evaluate": {"tasks": [{"task": str(task), "data": str(data)}]}},
+        ]
+        recipe = read_recipe(written(tmp_path, *steps))
+        before = input_hashes(recipe, None)
+        changed = {"calibration": text, "adapter": adapter / "adapter_config.json", "task": task / "head.json"}
+        with Path(changed.get(where, data)).open("a") as file:
+            file.write('{"text": "bad", "label": "negative"}\n')
+        different = [old != new for old, new in zip(before, input_hashes(recipe, None), strict=True)]
+        step = {"adapter": 2, "calibration": 3}.get(where, 4)
+        assert different == [number == step for number in range(1, 5)]
+
+    def test_another_calibration_is_another_export(self, tmp_path, tiny, text):
+        export = {"export": {"precision": ["fp32"], "calibration": text}}
+        recipe = read_recipe(written(tmp_path, export, model=str(tiny)))
+        began = []
+        for content in ("the " * 9000, "hell " * 9000):
+            Path(text).write_text(content)
+            RecipeRun(recipe, tmp_path / "out", resume=True).run("t", lambda n, name, done: began.append(done))
+        assert began == [False, False]
 
 
-class TestReport:
-    def test_pareto(self):
-        assert [row["name"] for row in pareto(ROWS, "size_mb", more_is_better=False)] == ["a", "b", "d"]
-        assert [row["name"] for row in pareto(ROWS, "size_mb", more_is_better=True)] == ["a"]
+def changed_copy(folder, tmp_path):
+    """The model with one linear weight changed, as a LoRA correction changes it: its norms stay."""
+    copy = tmp_path / "changed"
+    shutil.copytree(folder, copy)
+    model = AutoModelForCausalLM.from_pretrained(copy)
+    model.model.layers[1].mlp.down_proj.weight.data += 0.5
+    model.save_pretrained(copy)
+    return str(copy)
 
-    def test_the_original_is_there_once(self):
-        def of(recipe):
-            rows = [{"name": recipe, "precision": "int8", "baseline": False}]
-            rows.append({"name": "original", "precision": "int8", "baseline": True})
-            return {"model": "default", "recipe": recipe, "variants": rows, "tasks": {}}
 
-        names = [row["name"] for row in merged_variants([of("x"), of("y")])]
-        assert names == ["original", "x", "y"]
+class TestWhichModel:
+    def test_the_hash_is_of_all_weights(self, tiny, tmp_path):
+        model, changed = open_model(str(tiny)), open_model(changed_copy(tiny, tmp_path))
+        assert fingerprint(model.weights) == fingerprint(changed.weights)
+        assert content_hash(model) != content_hash(changed)
+        assert content_hash(model) == content_hash(open_model(str(tiny)))
+        config = {**model.hugging_face_config, "rope_theta": 5.0}
+        assert content_hash(model) != content_hash(replace(model, hugging_face_config=config))
 
-    def test_results_that_are_not_there(self, tmp_path):
-        with pytest.raises(UserError, match=r"results\.json"):
-            read_results(tmp_path)
+    def test_a_teacher_that_changed_reads_the_text_again(self, tiny, tmp_path):
+        windows = torch.arange(16).reshape(2, 8)
+        teachers = [open_model(str(tiny)), open_model(changed_copy(tiny, tmp_path))]
+        found = [teacher_predictions(teacher, windows, 4, 1.0).of([0, 1]) for teacher in teachers]
+        assert not torch.equal(found[0].log_probabilities, found[1].log_probabilities)
+
+    def test_a_student_that_changed_is_another_training(self, tiny, tmp_path, text, monkeypatch):
+        seen = []
+
+        def stopped(*arguments, **_):
+            seen.append(next(argument for argument in arguments if isinstance(argument, str)))  # the hash of the data
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("compression.distillation.distil.run_training", stopped)
+        teacher = open_model(str(tiny))
+        for student in (str(tiny), changed_copy(tiny, tmp_path)):
+            with pytest.raises(KeyboardInterrupt):
+                options = teaching_options("full", 1, None, 64, 0)
+                learned = Distillation(window=32, tokens=64)
+                distil(teacher, open_model(student), read_texts(Path(text)), tmp_path / "out", learned, options)
+        assert seen[0] != seen[1]
+
+    def test_what_was_made_of_the_default_model_is_not_it(self, tiny, tmp_path):
+        original = replace(open_model(str(tiny)), source={"kind": "default", "sha256": "0"})
+        pruned = derived(original, "pruned", original.config, dict(original.weights))
+        assert pruned.source == {"kind": "derived", "base": original.name}
+        assert derived(pruned, "twice", pruned.config, dict(pruned.weights)).source == pruned.source
+        export(pruned, tmp_path / "exported", Request(["fp32"]))
+        recipe = read_recipe(written(tmp_path, EXPORT, {"evaluate": {"tokens": 300}}, model=str(tmp_path / "exported")))
+        results = RecipeRun(recipe, tmp_path / "out").run("t")
+        assert {row["parameters"] for row in results["variants"]} == {parameters(pruned.config)}
+
+
+class TestCheck:
+    def checked(self, tmp_path, steps, tiny, name):
+        recipe = read_recipe(written(tmp_path, *steps, "check", model=str(tiny)))
+        return RecipeRun(recipe, tmp_path / name, resume=True).run("t")["checks"]
+
+    def test_fp32_is_compared_with_the_checkpoint(self, tmp_path, tiny, monkeypatch):
+        found = self.checked(tmp_path, [EXPORT], tiny, "out")
+        assert found["fp32"]["perplexity"] != found["fp32"]["reference_perplexity"]  # two engines, not one twice
+        assert found["fp32"]["ratio"] == pytest.approx(1, abs=1e-4)
+        (tmp_path / "out" / "steps" / "2-check.json").unlink()
+        model = open_model(str(tiny))
+        zeros = {
+            "embedding.weight": 0 * model.weights["embedding.weight"]
+        }  # every token is as likely: beats a random one
+        other = replace(model, weights=HeldWeights(model.config, {**model.weights, **zeros}))
+        monkeypatch.setattr(recipe_steps, "open_model_or_artifact", lambda *_: other)
+        with pytest.raises(UserError, match="fp32 failed its check"):
+            self.checked(tmp_path, [EXPORT], tiny, "out")
+
+    def test_what_quantize_leaves_is_compared_with_its_own_export(self, tmp_path, tiny):
+        stale = tmp_path / "out" / "steps" / "9-export"
+        export(open_model(changed_copy(tiny, tmp_path)), stale, Request(["fp32"]))
+        found = self.checked(tmp_path, [EXPORT, {"quantize": {"precision": ["int8_blocks"]}}], tiny, "out")
+        assert list(found) == ["int8_blocks"] and found["int8_blocks"]["mean_kl"] < 0.05
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"student": "fresh", "layers": 2, "hidden_size": 32}, {"student": "every-3rd"}],
+    ids=lambda o: o["student"],
+)
+def test_a_planned_student_has_the_sizes_that_it_gets(tiny, tmp_path, options):
+    teacher = open_model(str(tiny))
+    sizes = (options.get(name) for name in ("layers", "hidden_size", "feed_forward_size"))
+    student = begin_student(teacher, options["student"], *sizes)
+    recipe = read_recipe(written(tmp_path, {"distill": options}, EXPORT))
+    assert next(plan(recipe, teacher.config)).parameters == parameters(student.config)
+
+
+def test_a_student_that_the_model_has_no_layers_for(tiny, tmp_path):
+    recipe = written(tmp_path, {"distill": {"student": "every-9th"}}, EXPORT, model=str(tiny))
+    (tmp_path / "t.txt").write_text("hello")
+    with pytest.raises(UserError, match="take n from 2 to 4"):
+        dry_run(recipe, tmp_path / "out", "--text", str(tmp_path / "t.txt"))

@@ -1,5 +1,6 @@
 """Windows, heads, calibration, out-of-scope rule, and the shipped tasks on the real backbone."""
 
+import os
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -236,6 +237,15 @@ class TestSentimentAndTopic:
         for ours, theirs in zip(found, exact.classify(list(texts)), strict=True):
             assert ours.label == theirs.label
             assert ours.confidence == pytest.approx(theirs.confidence, abs=0.15)
+
+    @pytest.mark.skipif("GPT_TASKS_SST2" not in os.environ, reason="GPT_TASKS_SST2 must name SST-2's dev.jsonl")
+    def test_int8_loses_at_most_half_a_point(self, default_backbone):
+        rows = read_text_file(Path(os.environ["GPT_TASKS_SST2"]), labelled=True)
+        served = Classifiers().get("sentiment", default_backbone)
+        reader = WindowReader.of(default_backbone.artifact, default_backbone.tokenizer)
+        exact = TextClassifier(EncoderEngine(default_backbone.artifact, "fp32"), reader, served.task)
+        accuracy = [evaluate_classifier(classifier, rows)["accuracy"] for classifier in (served, exact)]
+        assert accuracy[0] == pytest.approx(accuracy[1], abs=0.005)
 
     def test_sentiment_of_films_products_and_restaurants(self, default_backbone):
         """What it was trained on are sentences about films, without capitals."""

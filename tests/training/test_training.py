@@ -153,6 +153,21 @@ class TestTrainer:
         with pytest.raises(UserError, match=f"another run: {changed} differed"):
             Trainer(made, TrainingOptions(**options), tmp_path, resume=True, identity=identity)
 
+    def test_a_checkpoint_that_can_not_be_written_leaves_the_one_before(self, tiny_folder, tmp_path, monkeypatch):
+        trainer = Trainer(objective(tiny_folder("llama")[0], "head"), TrainingOptions(), tmp_path)
+        trainer._save()
+        before = (tmp_path / CHECKPOINT_NAME).read_bytes()
+
+        def full(state, path):
+            path.write_bytes(b"half")
+            raise RuntimeError("[enforce fail at inline_container.cc:595] . PytorchStreamWriter failed writing file")
+
+        monkeypatch.setattr(torch, "save", full)
+        with pytest.raises(UserError, match=r"can't be written.*Make room.*--resume"):
+            trainer._save()
+        assert (tmp_path / CHECKPOINT_NAME).read_bytes() == before
+        assert sorted(path.name for path in tmp_path.iterdir()) == [CHECKPOINT_NAME, LOG_NAME]
+
     def test_stops_early_and_logs(self, tiny_folder, tmp_path):
         made = objective(tiny_folder("llama")[0], "head")
         options = TrainingOptions(epochs=50, learning_rate=1e-9, patience=2, evaluations_per_epoch=1)
