@@ -1,8 +1,8 @@
 """Variants of the model that lie on this machine, and what each answers to the same prompt."""
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 
@@ -12,12 +12,27 @@ from compression.results import RESULTS
 from gpt_tasks.backbone.artifact import FORMAT, REPORT_NAME, Artifact, read_report
 from gpt_tasks.backbone.json_files import read_json
 from gpt_tasks.backbone.ort_engine import OrtEngine
+from gpt_tasks.backbone.safetensors_reader import SINGLE_NAME
+from gpt_tasks.backbone.weights import DEFAULT
 from gpt_tasks.home import home
+from gpt_tasks.tasks.trained_task import SETTINGS_FILE, SHIPPED
 
 FEWEST, MOST = 2, 4
 BUILDABLE = ("pruned-30-recovered-int8", "half-depth-distilled-int8")
 """Recipes whose training comes along, so that their variants can be made on demand in minutes."""
 _STATUS = Path("/proc/self/status")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a variant's quality."""
+
+    ratio: float | None = None
+    """of its perplexity to the original's in fp32"""
+    tasks: Mapping[str, float] = field(default_factory=dict)
+    """accuracies, from a recipe's run"""
+    trained: Mapping[str, float] = field(default_factory=dict)
+    """accuracies on dev of the tasks that come with the project, as their training left them"""
 
 
 @dataclass(frozen=True)
@@ -34,15 +49,63 @@ class Variant:
     def key(self) -> str:
         return f"{self.name}: {self.precision}"
 
-    def facts(self) -> dict:
-        """What its recipe's run has measured: perplexity ratio, tasks; as far as there is something."""
-        if self.recipe is None or not is_built(self.recipe):
-            return {}
+    def facts(self) -> Facts:
+        """What was measured of it, and where nothing was, nothing."""
+        if self.recipe is None:
+            return _served_facts(Artifact(self.folder), self.precision)
+        if not is_built(self.recipe):
+            return Facts()
         results = read_json(home() / "recipes" / self.recipe / RESULTS)
-        mine = (row for row in results["variants"] if not row["baseline"] and row["precision"] == self.precision)
-        ratio = next((row["ratio"] for row in mine), None)
-        scores = {task: score["model"] for task, score in results["tasks"].items()}
-        return {"ratio": ratio, "tasks": scores}
+        found = _measured(results, self.precision, baseline=False)
+        if Path(results["model"]).is_relative_to(home() / "recipes"):  # held against another variant
+            return replace(found, ratio=None)
+        return found
+
+
+def _measured(results: dict, precision: str, baseline: bool) -> Facts:
+    """By a recipe's run: of what it made, or of the original."""
+    mine = (row for row in results["variants"] if row["baseline"] == baseline and row["precision"] == precision)
+    scores = {task: score.get("baseline" if baseline else "model") for task, score in results["tasks"].items()}
+    known = {task: score for task, score in scores.items() if score is not None}
+    return Facts(next((row["ratio"] for row in mine), None), known)
+
+
+def _served_facts(artifact: Artifact, precision: str) -> Facts:
+    """From the checks of its export, and of the default model from the recipes that were held against it."""
+    checked = artifact.report.get("checks", {}).get(precision, {}).get("ratio")
+    if artifact.report["source"]["kind"] != DEFAULT:
+        return Facts(checked)
+    runs = (read_json(home() / "recipes" / name / RESULTS) for name in _run_names() if is_built(name))
+    found = [_measured(results, precision, baseline=True) for results in runs if results["model"] == DEFAULT]
+    ratios = (facts.ratio for facts in found if facts.ratio is not None)
+    tasks = {task: score for facts in found for task, score in facts.tasks.items()}
+    return Facts(next(ratios, None) if checked is None else checked, tasks, _trained_scores(artifact))
+
+
+def _trained_scores(artifact: Artifact) -> dict[str, float]:
+    found = {}
+    for path in sorted(SHIPPED.glob(f"*/{SETTINGS_FILE}")):
+        settings = read_json(path)
+        if settings["backbone"]["fingerprint"] == artifact.fingerprint and settings.get("dev"):
+            found[settings["task"]] = settings["dev"]["accuracy"]
+    return found
+
+
+def _run_names() -> list[str]:
+    """Recipes that may have run on this machine: those that come with the project, then visitors' own."""
+    own = (path.name for path in sorted((home() / "recipes").glob("own-*/")))
+    return list(dict.fromkeys([*recipe_names(), *own]))
+
+
+def compressible() -> dict[str, str]:
+    """The recipes that have made another model on this machine -> its checkpoint. (Those that only quantize have none:
+    their weights are those that they began with, and quantized numbers are not quantized again.)"""
+    found = {}
+    for name in filter(is_built, _run_names()):
+        checkpoints = [file.parent for file in (home() / "recipes" / name / "steps").glob(f"*/{SINGLE_NAME}")]
+        if checkpoints:
+            found[name] = str(max(checkpoints, key=lambda step: int(step.name.split("-")[0])))
+    return found
 
 
 def _is_of_this_version(model: Path) -> bool:
@@ -53,8 +116,7 @@ def _is_of_this_version(model: Path) -> bool:
 def variants(served: Artifact) -> list[Variant]:
     """The served model's precisions, then those of recipes: built ones, and those that can be built on demand."""
     found = [Variant(served.report["model"], precision, served.folder) for precision in served.precisions]
-    names = dict.fromkeys([*recipe_names(), *(path.name for path in sorted((home() / "recipes").glob("own-*/")))])
-    for name in names:
+    for name in _run_names():
         model = home() / "recipes" / name / "model"
         if is_built(name) and _is_of_this_version(model):
             found += [Variant(name, precision, model, name) for precision in Artifact(model).precisions]

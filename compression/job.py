@@ -6,6 +6,7 @@ import queue
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -13,12 +14,13 @@ from threading import Thread
 from time import monotonic
 
 import yaml
+from filelock import FileLock, Timeout
 
-from compression.recipe import Recipe
+from compression.recipe import Prune, Recipe, Recover, recipe_names
 from compression.results import RESULTS
 from gpt_tasks.child_process import failure_of, start_command
 from gpt_tasks.errors import UserError
-from gpt_tasks.home import home, only_one, require_free_space, writable_home
+from gpt_tasks.home import home, process_lock, require_free_space, writable_home
 from gpt_tasks.progress import Progress
 from gpt_tasks.progress_output import parse_json_line
 
@@ -36,7 +38,7 @@ class Limits:
 
     minutes: float = 45
     megabytes: int = 4000
-    """10^6 bytes, of its folder"""
+    """10^6 bytes, of its folder and the zip that is made of its model"""
 
     @classmethod
     def from_environment(cls) -> "Limits":
@@ -86,31 +88,50 @@ def own_recipe(model: str, prune: dict | None, precisions: list[str]) -> dict:
     return {"name": f"own-{digest}", "model": model, "steps": steps}
 
 
-def write_own(content: dict) -> Path:
-    """Keeps a visitor's recipe as a file, which a job takes."""
-    folder = writable_home() / "recipes"
-    folder.mkdir(exist_ok=True)
-    path = folder / f"{content['name']}.yaml"
+def fits_any_model(recipe: Recipe) -> bool:
+    """Layers that it names and a correction that it brings are of its own model only."""
+    return not any(
+        (isinstance(step, Prune) and step.layers) or (isinstance(step, Recover) and step.adapter)
+        for _, step in recipe.steps
+    )
+
+
+def on_model(recipe: Recipe, model: str) -> Recipe:
+    """The recipe on another model than its own, under a name of its own, since its results are others."""
+    digest = sha256(model.encode()).hexdigest()[:8]
+    return recipe.model_copy(update={"name": f"own-{recipe.name}-{digest}", "model": model})
+
+
+def _source(recipe: Recipe, folder: Path) -> str:
+    """What `python -m compression run` takes: a visitor's recipe is written to a file."""
+    if recipe.name in recipe_names():
+        return recipe.name
+    steps = [{name: step.model_dump(mode="json", exclude_unset=True)} for name, step in recipe.steps]
+    content = {"name": recipe.name, "summary": recipe.summary, "model": recipe.model, "steps": steps}
+    path = folder / f"{recipe.name}.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False), "utf-8")
-    return path
+    return str(path)
 
 
-def _remove_older_own(folder: Path, kept: Path) -> None:
-    """Of the visitors' own recipes only the newest few stay. No job runs meanwhile."""
-    older = sorted(folder.glob("own-*/"), key=lambda own: -own.stat().st_mtime)
-    for own in older[_OWN_KEPT:]:
-        if own != kept:
+def _remove_older_own(folder: Path, recipe: Recipe) -> None:
+    """Of the visitors' own recipes only the newest few stay, and what this one needs. No job runs meanwhile."""
+    needed = {job_folder(recipe), *Path(recipe.model).parents}
+    older = sorted(folder.glob("own-*/"), key=lambda own: -own.stat().st_mtime)[_OWN_KEPT:]
+    for own in older:
+        if own not in needed:
             shutil.rmtree(own)
-            own.with_suffix(".yaml").unlink(missing_ok=True)
+    for file in folder.glob("own-*.yaml"):
+        if not file.with_suffix("").is_dir():
+            file.unlink()
 
 
-def follow(recipe: str, out: Path, limits: Limits, stop_asked: Callable[[], bool]) -> Iterator[JobState]:
-    """Runs `python -m compression run` and says how far it is, several times a second. Who stops iterating stops
-    the job; what its steps have finished is kept for the next one.
+def follow(recipe: Recipe, limits: Limits, stop_asked: Callable[[], bool]) -> Iterator[JobState]:
+    """Runs `python -m compression run` in the recipe's `job_folder`, and says how far it is, several times a second.
+    One job runs at a time; the others wait here, and say so. Who stops iterating stops the job; what its steps have
+    finished is kept for the next one.
 
     Args:
-        recipe: a name or a file
-        stop_asked: ends the job when it says so
+        stop_asked: ends the job, or the waiting for its turn, when it says so
 
     Raises:
         UserError: what the job says, or a limit that it passed.
@@ -118,26 +139,28 @@ def follow(recipe: str, out: Path, limits: Limits, stop_asked: Callable[[], bool
     folder = writable_home() / "recipes"
     folder.mkdir(exist_ok=True)
     require_free_space(folder, limits.megabytes, "compress a model")
-
-    def wait() -> None:
-        if stop_asked():
-            raise _StoppedWaiting
-
-    yield JobState(waiting=True)
-    try:
-        with only_one(folder, "job", waiting=wait):
-            _remove_older_own(folder, out)
-            yield from _follow(recipe, out, limits, stop_asked)
-    except _StoppedWaiting:
+    lock = process_lock(folder, "job")
+    yield from _wait(lock, stop_asked)
+    if not lock.is_locked:
         return
+    try:
+        _remove_older_own(folder, recipe)
+        yield from _follow(_source(recipe, folder), job_folder(recipe), limits, stop_asked)
+    finally:
+        lock.release()
 
 
-class _StoppedWaiting(Exception):
-    """The visitor has pressed Stop while another job was running."""
+def _wait(lock: FileLock, stop_asked: Callable[[], bool]) -> Iterator[JobState]:
+    """Until the lock is held, or nobody wants it any more."""
+    while not stop_asked():
+        yield JobState(waiting=True)
+        with suppress(Timeout):
+            lock.acquire(timeout=_LOOK_SECONDS)
+            return
 
 
-def _follow(recipe: str, out: Path, limits: Limits, stop_asked: Callable[[], bool]) -> Iterator[JobState]:
-    child = start_command("compression", "run", recipe, "--out", str(out), "--resume", "--progress", "json")
+def _follow(source: str, out: Path, limits: Limits, stop_asked: Callable[[], bool]) -> Iterator[JobState]:
+    child = start_command("compression", "run", source, "--out", str(out), "--resume", "--progress", "json")
     lines: queue.Queue[str] = queue.Queue()
     reader = Thread(target=lambda: [lines.put(line) for line in child.stderr], daemon=True)
     reader.start()
@@ -160,7 +183,7 @@ def _follow(recipe: str, out: Path, limits: Limits, stop_asked: Callable[[], boo
                     key="job_too_long",
                     minutes=f"{limits.minutes:g}",
                 )
-            if looks % _SIZE_EVERY == 0 and _megabytes(out) > limits.megabytes:
+            if looks % _SIZE_EVERY == 0 and _megabytes(out) + _megabytes(out / "model") > limits.megabytes:
                 raise UserError(
                     f"The job's folder grew over {limits.megabytes} MB, and it was ended. Export fewer precisions.",
                     key="job_too_large",
@@ -186,6 +209,27 @@ def _next_state(line: str, state: JobState, said: list[str]) -> JobState:
         if line.strip():
             said.append(line.strip())
         return state
+
+
+def packed(recipe: Recipe, folder: Path) -> Path:
+    """A finished job's model as a zip in `folder`.
+
+    Raises:
+        UserError: a full disk.
+    """
+    model = job_folder(recipe) / "model"
+    needed = 1 + 2 * round(_megabytes(model))  # twice: the page serves a copy
+    require_free_space(folder, needed, "pack the model")
+    try:
+        return Path(shutil.make_archive(str(folder / recipe.name), "zip", model))
+    except OSError as error:
+        raise UserError(
+            f"The model can't be packed ({error.strerror}). Make room on the disk of {folder}, and start again: what "
+            "is done is not done again.",
+            key="not_packed",
+            reason=error.strerror,
+            folder=folder,
+        ) from error
 
 
 def _megabytes(folder: Path) -> float:

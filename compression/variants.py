@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from compression.derived_model import derived
+from compression.pruning.sparse_model import require_dense
 from gpt_tasks.backbone.adapter import read_pairs
 from gpt_tasks.backbone.architectures import adapter_modules
 from gpt_tasks.backbone.checkpoint import write_checkpoint
@@ -36,8 +37,9 @@ def apply_correction(model: Model, correction: Path, out: Path) -> None:
     """Adds a LoRA correction to a model's weights, and writes the checkpoint.
 
     Raises:
-        UserError: a correction of another model.
+        UserError: a correction of another model, or a sparse model, whose zeros it would fill.
     """
+    require_dense(model)
     tensors = with_correction(model, *read_pairs(correction, model.hugging_face_config), str(correction))
     with whole_folder(out) as folder:
         write_checkpoint(derived(model, correction.name, model.config, tensors), folder)

@@ -54,10 +54,11 @@ def require_free_space(folder: Path, megabytes: int, purpose: str) -> None:
     """
     free = shutil.disk_usage(folder).free // 10**6
     if free < megabytes:
+        in_cache = folder.resolve().is_relative_to(home())
         raise UserError(
             f"{megabytes} MB are needed to {purpose}, and only {free} MB are free on the disk of {folder}. "
-            f"Make room, or name a folder on another disk in {VARIABLE}.",
-            key="disk_full",
+            f"Make room, or name a folder on another disk{f' in {VARIABLE}' if in_cache else ''}.",
+            key="disk_full" if in_cache else "disk_full_elsewhere",
             needed=megabytes,
             free=free,
             folder=folder,
@@ -70,7 +71,7 @@ def only_one(folder: Path, name: str, waiting=lambda: None) -> Iterator[None]:
 
     The lock goes with the process that holds it, however that ends.
     """
-    lock = FileLock(folder / f".{name}.lock")
+    lock = process_lock(folder, name)
     while True:
         try:
             lock.acquire(timeout=1)
@@ -81,6 +82,12 @@ def only_one(folder: Path, name: str, waiting=lambda: None) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def process_lock(folder: Path, name: str) -> FileLock:
+    """What `only_one` holds, for those who wait in their own way. Another thread may release it: a page runs the parts
+    of a generator in whichever is free."""
+    return FileLock(folder / f".{name}.lock", thread_local=False)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ Stage = Literal[
     "extracting",
     "pruning",
     "teaching",
+    "writing",
     "measuring",
 ]
 

@@ -26,6 +26,7 @@ _LABELS = {
     "extracting": "Extracting",
     "pruning": "Pruning",
     "teaching": "The teacher reads",
+    "writing": "The teacher writes",
     "measuring": "Measuring",
 }
 

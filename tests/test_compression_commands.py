@@ -50,11 +50,19 @@ def test_zeros_are_reported_for_what_they_are(tiny, tmp_path):
     assert "50.0 % of the layers' weights are zero, which saves no time" in done.stdout
 
 
+def test_what_was_really_taken_out_is_said(tiny, tmp_path):
+    done = compress("prune", tiny, tmp_path / "out", "--method", "attention", "--sparsity", "0.9")
+    assert "50.0 % of the key/value heads were taken out (asked for: 90.0 %)" in done.stdout, done.stderr
+
+
 def test_the_teacher_writes_the_text(tiny, text, tmp_path):
-    options = ["--generated", 200, "--window", 16, "--predictions", 0, "--own-text", 1, "--progress", "none", "--json"]
+    options = ["--generated", 200, "--window", 16, "--predictions", 0, "--own-text", 1, "--progress", "json", "--json"]
     home = {"GPT_TASKS_HOME": str(tmp_path / "home")}
     done = compress("distill", tiny, tmp_path / "out", "--student", "every-2nd", "--text", text, *options, **home)
     assert json.loads(done.stdout)["perplexity"] > 1, done.stderr
+    assert '"stage": "writing"' in done.stderr
+    again = compress("distill", tiny, tmp_path / "again", "--student", "every-2nd", "--text", text, *options, **home)
+    assert again.stdout == done.stdout and '"stage": "writing"' not in again.stderr  # it is kept in the cache folder
 
 
 @pytest.mark.parametrize(

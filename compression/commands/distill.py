@@ -60,8 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--generated",
         type=int,
         metavar="N",
-        help="train on so many tokens that the teacher writes, begun as the text's windows begin (sequence-level "
-        "distillation), instead of the text itself",
+        help="train on so many tokens that the teacher writes, each text begun with the first words of a line of the "
+        "text (sequence-level distillation), instead of the text itself; they are kept in the cache folder",
     )
     parser.add_argument("--epochs", type=float, default=1)
     parser.add_argument("--learning-rate", type=float, help="default: 3e-4; with LoRA 2e-3")

@@ -40,14 +40,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--text",
         type=Path,
         metavar="PATH",
-        help="a text file, or a folder of .txt, to decide by (default: a text of the project's own); of vocabulary, "
-        "the corpus whose tokens stay (default: the rarest tokens go, by the sparsity)",
+        help="a text file, or a folder of .txt, to decide by (default: a text of the project's own; magnitude needs "
+        "none); of vocabulary, the corpus whose tokens stay (default: the rarest tokens go, by the sparsity)",
     )
     parser.add_argument(
-        "--tokens", type=int, default=8192, metavar="N", help="of the text, at most, to decide by (default: 8192)"
+        "--tokens",
+        type=int,
+        default=8192,
+        metavar="N",
+        help="of the text, at most, to decide by (default: 8192); of depth without --by-influence the first 1,024 of "
+        "them, since the search runs the model again and again",
     )
     parser.add_argument(
-        "--by-influence", action="store_true", help="depth: by the blocks' influence (ShortGPT), without a search"
+        "--by-influence",
+        action="store_true",
+        help="depth: by the blocks' influence (ShortGPT), in one pass over all the tokens, without a search",
     )
     parser.add_argument("--keep-layers", metavar="N,N,...", help="depth: keep these, without a search")
     parser.add_argument(
@@ -87,6 +94,10 @@ def run(arguments: argparse.Namespace) -> None:
         return
     before, after = (parameters(config) / 10**6 for config in (model.config, pruned.config))
     sys.stdout.write(f"{arguments.out}: {after:.1f} million weights of {before:.1f}\n")
+    if facts.get("removed") is not None:
+        parts = "key/value heads" if pruning.method == "attention" else "neurons"
+        taken, asked = 100 * facts["removed"], 100 * pruning.sparsity
+        sys.stdout.write(f"{taken:.1f} % of the {parts} were taken out (asked for: {asked:.1f} %).\n")
     if facts.get("zeros") is not None:
         sys.stdout.write(f"{100 * facts['zeros']:.1f} % of the layers' weights are zero, which saves no time here.\n")
 

@@ -12,13 +12,14 @@ from compression.distillation.objective import Matching, TextDistillation
 from compression.distillation.student_card import student_card
 from compression.distillation.teacher import teacher_predictions
 from compression.distillation.windows import cut_windows
+from compression.pruning.sparse_model import is_matrix_of_a_block, is_sparse, require_dense
 from compression.sizes import parameters
 from compression.variants import shipped_correction, with_correction
 from gpt_tasks.backbone.adapter import read_pairs
 from gpt_tasks.backbone.architectures import adapter_modules, family_of, is_uniform
 from gpt_tasks.backbone.checkpoint import checkpoint_megabytes, write_checkpoint
 from gpt_tasks.backbone.torch_engine import load_decoder
-from gpt_tasks.backbone.weights import Model, fingerprint
+from gpt_tasks.backbone.weights import Model, content_hash
 from gpt_tasks.errors import UserError
 from gpt_tasks.home import require_free_space, require_writable
 from gpt_tasks.progress import Report, silent
@@ -26,7 +27,9 @@ from gpt_tasks.training.adapter_files import go_on_from, lora_matrices, write_ad
 from gpt_tasks.training.arithmetic import training_dtype
 from gpt_tasks.training.methods import Lora, make_tuned
 from gpt_tasks.training.options import TrainingOptions
-from gpt_tasks.training.task_run import load_tokenizer, run_training, write_trained
+from gpt_tasks.training.task_run import load_tokenizer, run_training, training_folder, write_trained
+from gpt_tasks.training.trainer import CHECKPOINT_COPIES, CHECKPOINT_NAME
+from gpt_tasks.transformer.shapes import tensor_shape
 
 ADAPTER_FOLDER = "adapter"
 _LEARNING_RATES = {"full": 3e-4, "lora": 2e-3}
@@ -103,8 +106,7 @@ def distil(
     """
     require_writable(out)
     require_teachable(teacher, student, distillation)
-    copies = 5 if distillation.method == "full" else 1  # the run's checkpoint: weights, the best ones, the optimizer's
-    room = (1 + copies) * checkpoint_megabytes(student)
+    room = _megabytes(student, distillation, out)
     require_free_space(next(folder for folder in out.resolve().parents if folder.exists()), room, "train the student")
     torch.manual_seed(options.seed)
     windows = cut_windows(load_tokenizer(teacher), texts, distillation.window, distillation.tokens, options.seed)
@@ -117,6 +119,8 @@ def distil(
     if distillation.method == "lora":
         decoder = decoder.to(training_dtype())  # what isn't trained
     tuned = make_tuned(distillation.method, decoder, modules, rank=distillation.rank)
+    if distillation.method == "full":
+        _keep_zeros(decoder)
     if distillation.start is not None:
         if not isinstance(tuned, Lora):
             raise UserError("Only LoRA goes on from a correction: give --method lora.")
@@ -124,10 +128,10 @@ def distil(
         go_on_from(tuned, modules, *read_pairs(correction, student.hugging_face_config), correction)
     inside = load_decoder(teacher.weights).to(training_dtype()) if matching.looks_inside else None
     objective = TextDistillation(tuned, windows.train, windows.dev, predictions, matching, inside)
-    data = hashlib.sha256(
-        f"{windows.fingerprint} {fingerprint(teacher.weights)} {fingerprint(student.weights)}".encode()
+    data = hashlib.sha256(f"{windows.fingerprint} {content_hash(teacher)} {content_hash(student)}".encode())
+    figures = run_training(
+        objective, student, distillation, options, data.hexdigest(), out, resume=resume, report=report
     )
-    figures = run_training(objective, distillation, options, data.hexdigest(), out, resume=resume, report=report)
 
     def write(folder: Path) -> str:
         if isinstance(tuned, Lora):
@@ -149,7 +153,8 @@ def distil(
 def require_teachable(teacher: Model, student: Model, distillation: Distillation) -> None:
     """
     Raises:
-        UserError: another vocabulary, a student that isn't smaller, windows or attention that don't fit.
+        UserError: another vocabulary, a student that isn't smaller, windows or attention that don't fit, a sparse
+            student for LoRA.
     """
     ours, theirs = student.config, teacher.config
     if ours.vocabulary_size != theirs.vocabulary_size or _vocabulary(teacher) != _vocabulary(student):
@@ -172,11 +177,41 @@ def require_teachable(teacher: Model, student: Model, distillation: Distillation
             "The last layers have different numbers of heads, so their attention can't be matched. Match hidden "
             "states instead, or predictions alone."
         )
+    if distillation.method == "lora":
+        require_dense(student)
+
+
+def _megabytes(student: Model, distillation: Distillation, out: Path) -> int:
+    """What is written in all: two checkpoints of the run, since a new one stands beside the one before, and then the
+    student beside one of them. What is there from an earlier run makes room for a new one."""
+    trained = 4 * _trained_weights(student, distillation) // 10**6  # in fp32
+    before = training_folder(out) / CHECKPOINT_NAME
+    there = before.stat().st_size // 10**6 if before.is_file() else 0
+    written = CHECKPOINT_COPIES * trained
+    return written + max(written, checkpoint_megabytes(student)) - there
+
+
+def _trained_weights(student: Model, distillation: Distillation) -> int:
+    if distillation.method == "full":
+        return parameters(student.config)
+    shapes = (
+        [tensor_shape(student.config, f"{name}.weight") for name in ours]
+        for ours in adapter_modules(student.hugging_face_config).values()
+    )
+    return distillation.rank * sum(parts[0][1] + sum(rows for rows, _ in parts) for parts in shapes)
 
 
 def _vocabulary(model: Model) -> dict[str, int]:
     """Token -> its number."""
     return load_tokenizer(model).vocabulary()
+
+
+def _keep_zeros(decoder: torch.nn.Module) -> None:
+    """What was pruned away stays away: a weight that is zero gets no gradient, so that AdamW leaves it where it is."""
+    for name, parameter in decoder.named_parameters():
+        if is_matrix_of_a_block(name) and is_sparse(parameter.detach().numpy()):
+            kept = parameter.detach() != 0
+            parameter.register_hook(lambda gradient, kept=kept: gradient * kept)
 
 
 def _tensors(decoder: torch.nn.Module, student: Model) -> dict:

@@ -31,7 +31,7 @@ def every_nth(layers: int, n: int) -> list[int]:
         UserError: n leaves nothing out, or nothing.
     """
     if not 2 <= n <= layers:
-        raise UserError(f"The model has {layers} layers: a student can have every 2nd to every {layers}th, not {n}.")
+        raise UserError(f"Of {layers} layers a student can't have every {n}-th: take n from 2 to {layers}.")
     return sorted({layer - 1 for layer in range(layers, 0, -n)})
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from compression.distillation.losses import LikelyTokens, likely_tokens
 from gpt_tasks.backbone.torch_engine import load_decoder
-from gpt_tasks.backbone.weights import Model, fingerprint
+from gpt_tasks.backbone.weights import Model, content_hash
 from gpt_tasks.home import require_free_space, whole_folder, writable_home
 from gpt_tasks.progress import Progress, Report, silent
 from gpt_tasks.training.arithmetic import training_dtype
@@ -47,7 +47,7 @@ def teacher_predictions(
     """
     k = min(k, teacher.config.vocabulary_size)
     key = hashlib.sha256(windows.numpy().tobytes())
-    key.update(f"{fingerprint(teacher.weights)} {k} {temperature}".encode())
+    key.update(f"{content_hash(teacher)} {k} {temperature}".encode())
     folder = writable_home() / "teachers" / key.hexdigest()[:24]
     if not folder.is_dir():
         folder.parent.mkdir(exist_ok=True)

@@ -30,7 +30,7 @@ from gpt_tasks.training.task_run import load_tokenizer
 Method = Literal[SparseMethod, "depth", "attention", "feed-forward", "vocabulary"]
 SPARSE: tuple[SparseMethod, ...] = get_args(SparseMethod)
 RECORD = "pruning.json"
-_DEPTH_SEQUENCES = 2  # of the calibration text, for the search: every step runs the model once for every block
+_SEARCH_SEQUENCES = 2  # of the calibration text: every step of a search runs the model once for every block
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Pruning:
     uniform: bool = False
     """attention, feed-forward: every layer loses the same"""
     tokens: int = MOST_TOKENS
-    """of the calibration text, at most"""
+    """of the calibration text, at most; a search for layers takes the first 1,024 of them"""
 
     def __post_init__(self) -> None:
         if not 0 < self.sparsity < 1:
@@ -139,7 +139,7 @@ def _prune_weights(model: Model, pruning: Pruning, text: str, report: Report) ->
     if pruning.pattern is not None:
         require_pattern_fits(model, pruning.pattern)
     done = _counted(report, model.config.layers)
-    ids = _calibration(model, pruning, text)
+    ids = None if pruning.method == "magnitude" else _calibration(model, pruning, text)
     pruned = prune_unstructured(model, ids, pruning.method, pruning.sparsity, pruning.pattern, done)
     return pruned, {"zeros": zeros(pruned)}
 
@@ -148,9 +148,10 @@ def _prune_width(model: Model, pruning: Pruning, text: str) -> tuple[Model, dict
     heads, neurons = width.importances(load_decoder(model.weights), _calibration(model, pruning, text))
     if pruning.method == "attention":
         kept = width.choose(heads, pruning.sparsity, 1, pruning.uniform)
-        return width.keep_heads(model, kept), {"heads_kept": kept}
+        return width.keep_heads(model, kept), {"heads_kept": kept, "removed": width.removed(heads, kept)}
     kept = width.choose(neurons, pruning.sparsity, width.NEURONS, pruning.uniform)
-    return width.keep_neurons(model, kept), {"neurons_kept": [len(layer) for layer in kept]}
+    counts = [len(layer) for layer in kept]
+    return width.keep_neurons(model, kept), {"neurons_kept": counts, "removed": width.removed(neurons, kept)}
 
 
 def _search_depth(model: Model, pruning: Pruning, text: str, report: Report) -> Sequence[int]:
@@ -158,8 +159,8 @@ def _search_depth(model: Model, pruning: Pruning, text: str, report: Report) -> 
     ids = _calibration(model, pruning, text)
     decoder = load_decoder(model.weights).to(training_dtype())
     if pruning.by_influence:
-        return least_influential(block_influence(decoder, ids[:_DEPTH_SEQUENCES]), count)
-    return greedy(decoder, ids[:_DEPTH_SEQUENCES], count, _counted(report, model.config.layers - count))
+        return least_influential(block_influence(decoder, ids), count)
+    return greedy(decoder, ids[:_SEARCH_SEQUENCES], count, _counted(report, model.config.layers - count))
 
 
 def _counted(report: Report, layers: int) -> Callable[[], None]:

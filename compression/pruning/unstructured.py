@@ -1,6 +1,6 @@
 """Zeros in all matrices of a model's blocks, layer by layer: a layer sees what the pruned ones before it give out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Literal
 
@@ -11,6 +11,7 @@ from compression.calibration import walk, watching
 from compression.derived_model import derived
 from compression.pruning.masks import Pattern, magnitude_mask, wanda_mask
 from compression.pruning.sparse_gpt import sparse_gpt
+from compression.pruning.sparse_model import is_matrix_of_a_block
 from gpt_tasks.backbone.joined_matrices import joined_matrices
 from gpt_tasks.backbone.torch_engine import load_decoder
 from gpt_tasks.backbone.weights import Model
@@ -37,7 +38,7 @@ def require_pattern_fits(model: Model, pattern: Pattern) -> None:
 
 def prune_unstructured(
     model: Model,
-    ids: Tensor,
+    ids: Tensor | None,
     method: SparseMethod,
     sparsity: float,
     pattern: Pattern | None = None,
@@ -45,13 +46,12 @@ def prune_unstructured(
 ) -> Model:
     """
     Args:
-        ids: calibration tokens, int64 [sequences, length]
+        ids: calibration tokens, int64 [sequences, length]; None with magnitude, which needs none
         done: called after every layer
     """
     decoder = load_decoder(model.weights)
     with torch.no_grad():
-        for _, block, run in walk(decoder, ids):
-            moments = {} if method == "magnitude" else _moments(block, run, decoder)
+        for block, moments in _blocks(decoder, ids):
             for name, parts in joined_matrices(block.attention.config).items():
                 for part in parts:
                     linear = block.get_submodule(part)
@@ -61,6 +61,15 @@ def prune_unstructured(
     tensors = {name: parameters[name].detach().numpy() for name in model.weights}
     kept = f"{pattern[0]}of{pattern[1]}" if pattern else f"{round(100 * sparsity)}"
     return derived(model, f"{method}-{kept}", model.config, tensors)
+
+
+def _blocks(decoder: Decoder, ids: Tensor | None) -> Iterator[tuple[nn.Module, dict[str, Tensor]]]:
+    """Each with the moments of its matrices' inputs, where there are tokens to measure them on."""
+    if ids is None:
+        yield from ((block, {}) for block in decoder.blocks)
+        return
+    for _, block, run in walk(decoder, ids):
+        yield block, _moments(block, run, decoder)
 
 
 def _moments(block: nn.Module, run: Callable[[], Tensor], decoder: Decoder) -> dict[str, Tensor]:
@@ -94,7 +103,7 @@ def zeros(model: Model) -> float:
     """The part of the blocks' matrices that is zero."""
     gone = total = 0
     for name in model.weights:
-        if name.startswith("blocks.") and "norm" not in name and name.endswith(".weight"):
+        if is_matrix_of_a_block(name):
             weight = model.weights[name]
             gone += int((weight == 0).sum())
             total += weight.size

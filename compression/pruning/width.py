@@ -73,11 +73,18 @@ def choose(scores: Sequence[Tensor], sparsity: float, step: int, uniform: bool) 
     else:
         counts = _counts(scores, ranked, sparsity, step)
     if all(count >= len(layer) for count, layer in zip(counts, ranked, strict=True)):
+        most = max(map(len, ranked))
+        advice = "Take a larger one." if most > step else "No sparsity takes any out: prune by another method."
         raise UserError(
-            f"A sparsity of {sparsity} takes nothing out: {step} go at a time, and at least {step} of "
-            f"{len(ranked[0])} stay in a layer. Take a larger one."
+            f"A sparsity of {sparsity} takes nothing out: {step} go at a time, and at least {step} of {most} stay in a "
+            f"layer. {advice}"
         )
     return [sorted(layer[:count]) for layer, count in zip(ranked, counts, strict=True)]
+
+
+def removed(scores: Sequence[Tensor], kept: Sequence[Sequence[int]]) -> float:
+    """The part of all that goes: less than was asked for where every layer has to keep some."""
+    return 1 - sum(map(len, kept)) / sum(map(len, scores))
 
 
 def _rounded(count: float, step: int) -> int:

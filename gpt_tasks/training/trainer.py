@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 import torch
 
-from gpt_tasks.errors import UserError
+from gpt_tasks.errors import UserError, first_line
 from gpt_tasks.progress import Progress, Report, silent
 from gpt_tasks.training.batches import length_batches
 from gpt_tasks.training.objectives import Objective
@@ -19,6 +19,8 @@ from gpt_tasks.training.options import TrainingOptions
 
 LOG_NAME = "log.jsonl"
 CHECKPOINT_NAME = "checkpoint.pt"
+CHECKPOINT_COPIES = 4
+"""that a checkpoint has of what is trained: the parameters, the best ones, and AdamW's two moments"""
 _CHECKPOINT_SECONDS = 300
 _LOG_EVERY = 10  # steps
 
@@ -185,7 +187,11 @@ class Trainer:
             log.write(json.dumps(entry) + "\n")
 
     def _save(self) -> None:
-        """Beside the old one, then in its place: a run that is killed while it saves loses nothing."""
+        """Beside the old one, then in its place: a run that is killed while it saves loses nothing.
+
+        Raises:
+            UserError: it can't be written, as a rule since the disk is full; the old one stays.
+        """
         part = self._folder / f".{CHECKPOINT_NAME}.part"
         state = {
             "identity": self._identity,
@@ -200,7 +206,14 @@ class Trainer:
             "seconds": self._seconds,
             "random": torch.get_rng_state(),
         }
-        torch.save(state, part)
+        try:
+            torch.save(state, part)
+        except (OSError, RuntimeError) as error:  # PyTorch's writer says RuntimeError where the disk is full
+            part.unlink(missing_ok=True)
+            raise UserError(
+                f"The checkpoint in {self._folder} can't be written ({first_line(error)}). Make room on its disk, and "
+                "go on with --resume: the checkpoint before this one is kept, if there was one."
+            ) from error
         os.replace(part, self._folder / CHECKPOINT_NAME)
 
     def _load(self) -> None:

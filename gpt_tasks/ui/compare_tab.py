@@ -1,17 +1,18 @@
 """Tab: two to four variants of the model answer the same prompt, side by side."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
+from threading import Lock
 from time import monotonic
 
 import gradio as gr
 
-from compression.comparison import FEWEST, MOST, Answer, Variant, answer, by_key, variants
-from compression.job import Limits, follow, job_folder
+from compression.comparison import FEWEST, MOST, Answer, Facts, Variant, answer, by_key, variants
+from compression.job import Limits, follow
 from compression.recipe import read_recipe
 from gpt_tasks.backbone.backbone import BackboneInBackground
 from gpt_tasks.errors import UserError
-from gpt_tasks.ui.compress_tab import ONE_AT_A_TIME, running
+from gpt_tasks.ui.compress_tab import MOST_VISITORS, running
 from gpt_tasks.ui.controls import QUIETLY, Run, RunButtons
 from gpt_tasks.ui.streaming import chips, error_line
 from gpt_tasks.ui.texts import label, say
@@ -21,6 +22,8 @@ _PROMPT = "Give me three reasons to learn to cook."
 _LONGEST = 256
 _MOST_CHARACTERS = 4000
 _SECONDS_BETWEEN_UPDATES = 0.1
+_LOOK_SECONDS = 0.3
+_answering = Lock()
 
 
 def build(background: BackboneInBackground, tab: gr.Tab) -> None:
@@ -33,7 +36,7 @@ def build(background: BackboneInBackground, tab: gr.Tab) -> None:
         with gr.Column(scale=2):
             tokens = gr.Slider(8, _LONGEST, 64, step=8, label=label("length_label"))
             as_chat = gr.Checkbox(True, label=label("as_chat_label"))
-    buttons = RunButtons("compare", ONE_AT_A_TIME)
+    buttons = RunButtons("compare", {"concurrency_id": "comparison", "concurrency_limit": MOST_VISITORS})
     figures = gr.HTML(elem_id="compare-figures", elem_classes="figures-box")
     answers = gr.HTML(elem_id="answers")
 
@@ -59,12 +62,12 @@ def build(background: BackboneInBackground, tab: gr.Tab) -> None:
             for variant in picked:
                 if variant.folder is None:
                     recipe = read_recipe(variant.recipe)
-                    limits = Limits.from_environment()
-                    for state in follow(recipe.name, job_folder(recipe), limits, run.stop_asked.is_set):
+                    for state in follow(recipe, Limits.from_environment(), run.stop_asked.is_set):
                         yield running(state, request), gr.skip()
             if not run.stop_asked.is_set():
                 picked = by_key(keys, variants(background.get().artifact))
-                yield from _answers(picked, prompt[:_MOST_CHARACTERS], int(tokens), as_chat, run, request)
+                updates = _answers(picked, prompt[:_MOST_CHARACTERS], int(tokens), as_chat, run, request)
+                yield from _in_turn(updates, run, request)
         except UserError as error:
             yield error_line(error, request), gr.skip()
             return
@@ -77,10 +80,23 @@ def build(background: BackboneInBackground, tab: gr.Tab) -> None:
     )
 
 
+def _in_turn(updates: Iterator[tuple], run: Run, request: gr.Request) -> Iterator[tuple]:
+    """One visitor after the other: two comparisons at once would slow each other."""
+    while not _answering.acquire(timeout=_LOOK_SECONDS):
+        if run.stop_asked.is_set():
+            return
+        yield chips([say(request, "compare_waiting")]), gr.skip()
+    try:
+        yield from updates
+    finally:
+        _answering.release()
+
+
 def _answers(
     picked: Sequence[Variant], prompt: str, tokens: int, as_chat: bool, run: Run, request: gr.Request
 ) -> Iterator[tuple[str, str]]:
     """One after the other, each with the whole machine: side by side they would slow each other."""
+    facts = {variant.key: variant.facts() for variant in picked}
     done: list[Answer] = []
     for variant in picked:
         shown = 0.0
@@ -89,16 +105,17 @@ def _answers(
                 return
             if monotonic() - shown > _SECONDS_BETWEEN_UPDATES:
                 shown = monotonic()
-                yield "", _cards([*done, found], request)
+                yield "", _cards([*done, found], facts, request)
         done.append(found)
-        yield "", _cards(done, request)
+        yield "", _cards(done, facts, request)
 
 
-def _cards(found: Sequence[Answer], request: gr.Request) -> str:
-    return f'<div class="cards answers">{"".join(_card(one, found[0], request) for one in found)}</div>'
+def _cards(found: Sequence[Answer], facts: Mapping[str, Facts], request: gr.Request) -> str:
+    cards = "".join(_card(one, found[0], facts[one.variant.key], request) for one in found)
+    return f'<div class="cards answers">{cards}</div>'
 
 
-def _card(one: Answer, first: Answer, request: gr.Request) -> str:
+def _card(one: Answer, first: Answer, facts: Facts, request: gr.Request) -> str:
     different = None if one is first else one.first_difference(first)
     if different is None:
         text = escape("".join(one.pieces))
@@ -107,17 +124,16 @@ def _card(one: Answer, first: Answer, request: gr.Request) -> str:
         title = escape(say(request, "first_difference", token=different + 1))
         mark = f'<mark class="difference" title="{title}">{escape(at)}</mark>'
         text = f"{escape(''.join(before))}{mark}{escape(''.join(after))}"
-    facts = one.variant.facts()
     said = [
         say(request, "figure_first", milliseconds=round(one.time_to_first_token_ms)),
         say(request, "figure_speed", speed=round(one.tokens_per_second)),
         say(request, "figure_size", megabytes=round(one.size_mb)),
         say(request, "figure_memory", megabytes=round(one.memory_mb)),
     ]
-    if facts.get("ratio") is not None:
-        said.append(say(request, "figure_ratio", ratio=f"{facts['ratio']:.2f}"))
-    for task, score in facts.get("tasks", {}).items():
-        said.append(say(request, "figure_task", task=task, score=f"{100 * score:.1f}"))
+    if facts.ratio is not None:
+        said.append(say(request, "figure_ratio", ratio=f"{facts.ratio:.3f}"))
+    for key, scores in (("figure_task", facts.tasks), ("figure_task_trained", facts.trained)):
+        said += [say(request, key, task=task, score=f"{100 * score:.1f}") for task, score in scores.items()]
     if one is not first:
         key = "same_so_far" if different is None else "differs_at"
         said.append(say(request, key, token=(different or 0) + 1))

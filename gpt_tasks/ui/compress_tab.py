@@ -1,6 +1,6 @@
 """Tab: make the model smaller by a recipe, watch it, read its report, take the result along."""
 
-import shutil
+import os
 import tempfile
 from collections.abc import Iterator
 from functools import cache
@@ -9,12 +9,13 @@ from pathlib import Path
 
 import gradio as gr
 
-from compression.job import JobState, Limits, follow, job_folder, own_recipe, write_own
+from compression.comparison import compressible
+from compression.job import JobState, Limits, fits_any_model, follow, job_folder, on_model, own_recipe, packed
 from compression.model_or_artifact import read_config_of
 from compression.recipe import Recipe, make_recipe, needs_text, read_recipe, recipe_names
 from compression.recipe_plan import plan
 from gpt_tasks.backbone.backbone import MODEL_VARIABLE, BackboneInBackground, named_artifact
-from gpt_tasks.backbone.weights import DEFAULT
+from gpt_tasks.backbone.weights import DEFAULT, DEFAULT_NAME
 from gpt_tasks.errors import UserError
 from gpt_tasks.transformer.config import DecoderConfig
 from gpt_tasks.ui.controls import QUIETLY, Run, RunButtons
@@ -22,7 +23,9 @@ from gpt_tasks.ui.streaming import chips, error_line
 from gpt_tasks.ui.texts import has_text, label, say
 
 NAME = "compress"
-ONE_AT_A_TIME = {"concurrency_id": "compression", "concurrency_limit": 1}
+MOST_VISITORS = 16
+"""run or wait at once. `follow` has the queue: in Gradio's own, a run that waits says nothing and can't be stopped."""
+_SERVED = "served"
 _OWN = "own"
 _FIRST = "int8-fast"
 _PRUNINGS = ["none", "depth", "attention", "feed-forward", "vocabulary"]
@@ -33,7 +36,12 @@ _MOST_SPARSITY = 0.75
 def build(background: BackboneInBackground, tab: gr.Tab) -> None:
     with gr.Row(equal_height=False):
         with gr.Column(scale=2):
-            recipe = gr.Radio(_named_recipes(None), value=_FIRST, label=label("recipe_label"), elem_id="recipe")
+            model = gr.Dropdown(
+                _named_models(None), value=_SERVED, label=label("compressed_model_label"), elem_id="compressed-model"
+            )
+            recipe = gr.Radio(
+                _named_recipes(None, _SERVED), value=_FIRST, label=label("recipe_label"), elem_id="recipe"
+            )
             with gr.Group(visible=False) as own:
                 pruning = gr.Dropdown(
                     _named_prunings(None), value="none", label=label("pruning_label"), elem_id="pruning"
@@ -44,79 +52,99 @@ def build(background: BackboneInBackground, tab: gr.Tab) -> None:
                 precisions = gr.CheckboxGroup(
                     _OWN_PRECISIONS, value=["int8_blocks"], label=label("precisions_label"), elem_id="precisions"
                 )
-            buttons = RunButtons("compress", ONE_AT_A_TIME)
+            buttons = RunButtons("compress", {"concurrency_id": "compression", "concurrency_limit": MOST_VISITORS})
             figures = gr.HTML(elem_id="compress-figures", elem_classes="figures-box")
         with gr.Column(scale=3):
             planned = gr.HTML(elem_id="plan")
     report = gr.HTML(elem_id="report")
     download = gr.DownloadButton(label("download_model"), visible=False, size="sm", elem_id="download-model")
 
-    choices = [recipe, pruning, sparsity, precisions]
+    choices = [model, recipe, pruning, sparsity, precisions]
 
     def show_plan(request: gr.Request, *chosen) -> tuple:
-        own_visible = gr.update(visible=chosen[0] == _OWN)
+        own_visible = gr.update(visible=chosen[1] == _OWN)
         try:
-            return own_visible, _plan_html(_chosen(*chosen), background, request)
+            return own_visible, _plan_html(_chosen(*chosen), chosen[1], background, request)
         except UserError as error:
             return own_visible, error_line(error, request)
 
-    def opened(request: gr.Request, *chosen) -> tuple:
+    def offer_recipes(request: gr.Request, model: str, recipe: str, *own) -> tuple:
+        """Those that the chosen model bears; what was chosen stays, where it can."""
+        named = _named_recipes(request, model)
+        kept = recipe if recipe in [value for _, value in named] else _FIRST
+        return gr.update(choices=named, value=kept), *show_plan(request, model, kept, *own)
+
+    def opened(request: gr.Request, model: str, *chosen) -> tuple:
         # The browser translates labels, but not the names of choices; see `topic_writing_tab`.
-        names = gr.update(choices=_named_recipes(request)), gr.update(choices=_named_prunings(request))
-        return *names, *show_plan(request, *chosen)
+        models = _named_models(request)
+        kept = model if model in [value for _, value in models] else _SERVED
+        names = gr.update(choices=models, value=kept), gr.update(choices=_named_prunings(request))
+        return *names, *offer_recipes(request, kept, *chosen)
 
     def compress(request: gr.Request, run: Run, *chosen) -> Iterator[tuple]:
         nothing = gr.skip(), gr.skip()
         try:
             found = _chosen(*chosen)
-            source = str(write_own(_own_content(*chosen))) if chosen[0] == _OWN else found.name
-            out = job_folder(found)
-            for state in follow(source, out, Limits.from_environment(), run.stop_asked.is_set):
+            for state in follow(found, Limits.from_environment(), run.stop_asked.is_set):
                 yield running(state, request), *nothing
             if run.stop_asked.is_set():
                 yield chips([say(request, "ended_stopped"), say(request, "job_kept")]), *nothing
                 return
+            done = chips([say(request, "job_done", recipe=found.name)])
+            yield done, _report_html(job_folder(found) / "report.html", request), gr.skip()
+            with tempfile.TemporaryDirectory(prefix="compressed-") as folder:
+                yield done, gr.skip(), gr.update(value=str(packed(found, Path(folder))), visible=True)
         except UserError as error:
             yield error_line(error, request), *nothing
-            return
-        with tempfile.TemporaryDirectory(prefix="compressed-") as folder:
-            packed = shutil.make_archive(str(Path(folder) / found.name), "zip", out / "model")
-            done = chips([say(request, "job_done", recipe=found.name)])
-            yield done, _report_html(out / "report.html", request), gr.update(value=packed, visible=True)
 
-    for choice in choices:
+    model.change(offer_recipes, choices, [recipe, own, planned], **QUIETLY)
+    for choice in choices[1:]:
         choice.change(show_plan, choices, [own, planned], **QUIETLY)
-    tab.select(opened, choices, [recipe, pruning, own, planned], **QUIETLY)
+    tab.select(opened, choices, [model, pruning, recipe, own, planned], **QUIETLY)
     buttons.connect([buttons.start.click], compress, choices, [figures, report, download])
 
 
-def _named_recipes(request: gr.Request | None) -> list[tuple[str, str]]:
-    return [*((name, name) for name in _offered()), (say(request, "own_steps"), _OWN)]
+def _named_models(request: gr.Request | None) -> list[tuple[str, str]]:
+    """The one that is served, the default one where that is another, and what recipes have made of them."""
+    default = [(DEFAULT_NAME, DEFAULT)] if os.environ.get(MODEL_VARIABLE) else []
+    return [(say(request, "served_model"), _SERVED), *default, *((name, name) for name in compressible())]
+
+
+def _named_recipes(request: gr.Request | None, model: str) -> list[tuple[str, str]]:
+    return [*((name, name) for name in _offered(model)), (say(request, "own_steps"), _OWN)]
+
+
+def _offered(model: str) -> list[str]:
+    """The recipes that need nothing but this model."""
+    is_default = model == DEFAULT or (model == _SERVED and not os.environ.get(MODEL_VARIABLE))
+    return [name for name, recipe in _without_text().items() if is_default or fits_any_model(recipe)]
 
 
 @cache
-def _offered() -> list[str]:
-    """The recipes that need nothing but the model."""
-    return [name for name in recipe_names() if not needs_text(read_recipe(name))]
+def _without_text() -> dict[str, Recipe]:
+    recipes = {name: read_recipe(name) for name in recipe_names()}
+    return {name: recipe for name, recipe in recipes.items() if not needs_text(recipe)}
 
 
 def _named_prunings(request: gr.Request | None) -> list[tuple[str, str]]:
     return [(say(request, f"pruning_{name.replace('-', '_')}"), name) for name in _PRUNINGS]
 
 
-def _chosen(recipe: str, *own) -> Recipe:
+def _chosen(model: str, recipe: str, *own) -> Recipe:
     """
     Raises:
         UserError: a choice that isn't offered.
     """
+    source = _source(model)
     if recipe == _OWN:
-        return make_recipe(_own_content(recipe, *own), _OWN)
-    if recipe not in _offered():
-        raise UserError(f"There is no recipe {recipe}.")
-    return read_recipe(recipe)
+        return make_recipe(_own_content(source, *own), _OWN)
+    if recipe not in _offered(model):
+        raise UserError(f"There is no recipe {recipe} for this model.")
+    found = read_recipe(recipe)
+    return found if found.model == source else on_model(found, source)
 
 
-def _own_content(_: str, pruning: str, sparsity: float, precisions: list[str]) -> dict:
+def _own_content(source: str, pruning: str, sparsity: float, precisions: list[str]) -> dict:
     if pruning not in _PRUNINGS or not set(precisions) <= set(_OWN_PRECISIONS):
         raise UserError("That choice isn't offered.")
     if not precisions:
@@ -124,11 +152,24 @@ def _own_content(_: str, pruning: str, sparsity: float, precisions: list[str]) -
     if not 0 < sparsity <= _MOST_SPARSITY:
         raise UserError(f"The sparsity must be more than 0 and at most {_MOST_SPARSITY}.")
     prune = None if pruning == "none" else {"method": pruning, "sparsity": sparsity, "by_influence": pruning == "depth"}
-    return own_recipe(_model(), prune, sorted(precisions, key=_OWN_PRECISIONS.index))
+    return own_recipe(source, prune, sorted(precisions, key=_OWN_PRECISIONS.index))
 
 
-def _model() -> str:
-    """The model that the page serves, where it can be compressed."""
+def _source(model: str) -> str:
+    """What a choice of model stands for, as a recipe names it.
+
+    Raises:
+        UserError: it can't be compressed, or is there no more.
+    """
+    if model == _SERVED:
+        return _served()
+    found = {DEFAULT: DEFAULT, **compressible()}
+    if model not in found:
+        raise UserError(f"There is no model {model} any more. Choose another one.", key="model_gone", name=model)
+    return found[model]
+
+
+def _served() -> str:
     artifact = named_artifact()
     if artifact is None:
         return DEFAULT
@@ -140,11 +181,12 @@ def _model() -> str:
     return str(artifact.folder)
 
 
-def _plan_html(recipe: Recipe, background: BackboneInBackground, request: gr.Request) -> str:
+def _plan_html(recipe: Recipe, name: str, background: BackboneInBackground, request: gr.Request) -> str:
+    """name: of the recipe as it was chosen, on whatever model"""
     served = background.get().artifact
-    is_served = named_artifact() is None or recipe.model == str(served.folder)
+    is_served = recipe.model == (str(served.folder) if named_artifact() else DEFAULT)
     config = served.config if is_served else _config_of(recipe.model)
-    about = f"recipe_{recipe.name.replace('-', '_')}"
+    about = f"recipe_{name.replace('-', '_')}"
     summary = say(request, about) if has_text(about) else recipe.summary
     rows = "".join(
         f"<tr><td>{escape(step.title)}</td><td>{step.parameters / 10**6:.1f}</td>"

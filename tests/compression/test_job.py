@@ -1,18 +1,22 @@
 """Recipes in a process of their own, and the variants that they leave."""
 
+import errno
 import json
 import os
 import shutil
 import time
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 import yaml
 
-from compression.comparison import Answer, Variant, answer, by_key, variants
-from compression.job import JobState, Limits, follow, is_built, job_folder, own_recipe, write_own
-from compression.recipe import read_recipe
+from compression.comparison import Answer, Facts, Variant, answer, by_key, compressible, variants
+from compression.job import JobState, Limits, follow, is_built, job_folder, on_model, own_recipe, packed
+from compression.recipe import make_recipe, read_recipe
 from gpt_tasks.errors import UserError
+from gpt_tasks.home import process_lock
+from gpt_tasks.tasks.trained_task import SETTINGS_FILE, SHIPPED
 
 
 @pytest.fixture
@@ -26,7 +30,7 @@ def recipe(tmp_path, tiny_folder, monkeypatch):
 
 
 def run(recipe, **limits):
-    return list(follow(recipe, job_folder(read_recipe(recipe)), Limits(**{"megabytes": 50, **limits}), lambda: False))
+    return list(follow(read_recipe(recipe), Limits(**{"megabytes": 50, **limits}), lambda: False))
 
 
 def test_a_job_tells_its_steps_and_leaves_results(recipe):
@@ -58,7 +62,7 @@ def children():
 
 def test_who_stops_looking_stops_the_job(recipe):
     others = children()  # of other tests
-    states = follow(recipe, job_folder(read_recipe(recipe)), Limits(megabytes=50), lambda: False)
+    states = follow(read_recipe(recipe), Limits(megabytes=50), lambda: False)
     next(states)
     next(states)
     job = children() - others
@@ -67,6 +71,64 @@ def test_who_stops_looking_stops_the_job(recipe):
     time.sleep(0.2)
     assert not job & children()
     assert not is_built("mine")
+
+
+@pytest.fixture
+def other_job(recipe):
+    """The lock that a running job holds."""
+    folder = job_folder(read_recipe(recipe)).parent
+    folder.mkdir(parents=True)
+    with process_lock(folder, "job") as held:
+        yield held
+
+
+def test_a_second_job_waits_for_its_turn(recipe, other_job):
+    states = follow(read_recipe(recipe), Limits(megabytes=50), lambda: False)
+    assert [next(states) for _ in range(3)] == 3 * [JobState(waiting=True)]
+    Thread(target=other_job.release).start()  # as on a page, where any thread may end what another began
+    assert next(state for state in states if not state.waiting)
+    states.close()
+
+
+def test_a_second_job_can_be_stopped_while_it_waits(recipe, other_job):
+    others, stop = children(), Event()
+    states = follow(read_recipe(recipe), Limits(megabytes=50), stop.is_set)
+    assert next(states).waiting and next(states).waiting
+    stop.set()
+    assert list(states) == []
+    assert children() == others and other_job.is_locked
+    assert list(job_folder(read_recipe(recipe)).parent.iterdir()) == [Path(other_job.lock_file)]
+
+
+def test_the_zip_counts_for_the_size(recipe, monkeypatch):
+    monkeypatch.setattr("compression.job._SIZE_EVERY", 1)
+    monkeypatch.setattr("compression.job._megabytes", lambda folder: 30)
+    with pytest.raises(UserError) as error:
+        run(recipe)
+    assert error.value.key == "job_too_large"
+
+
+def test_a_full_disk_while_packing_is_said(recipe, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "make_archive", full)
+    with pytest.raises(UserError, match=r"No space left.*Make room"):
+        packed(read_recipe(recipe), tmp_path)
+
+
+def test_older_recipes_of_visitors_go_but_not_what_a_job_needs(recipe):
+    folder = job_folder(read_recipe(recipe)).parent
+    for age in range(6):
+        (folder / f"own-{age}").mkdir(parents=True)
+        os.utime(folder / f"own-{age}", (100 - age, 100 - age))
+    (folder / "own-5.yaml").write_text("")
+    (folder / "own-failed.yaml").write_text("")  # its job has made no folder
+    job = read_recipe(recipe).model_copy(update={"model": str(folder / "own-4" / "steps" / "1-prune")})
+    states = follow(job, Limits(megabytes=50), lambda: False)
+    assert [next(states).waiting for _ in range(2)] == [True, False]
+    states.close()
+    assert sorted(path.name for path in folder.glob("own-*")) == ["own-0", "own-1", "own-2", "own-4"]
 
 
 def test_limits_come_from_the_environment(monkeypatch):
@@ -80,9 +142,25 @@ def test_limits_come_from_the_environment(monkeypatch):
 def test_own_steps_are_a_recipe_like_any_other(tmp_path, monkeypatch):
     monkeypatch.setenv("GPT_TASKS_HOME", str(tmp_path))
     content = own_recipe("default", {"method": "depth", "sparsity": 0.3}, ["int8_blocks"])
-    found = read_recipe(str(write_own(content)))
+    found = make_recipe(content, "own")
     assert [name for name, _ in found.steps] == ["prune", "export", "bench", "evaluate"]
     assert own_recipe("default", {"method": "depth", "sparsity": 0.4}, ["int8_blocks"])["name"] != content["name"]
+
+
+def test_what_a_recipe_has_pruned_is_compressed_further(tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("GPT_TASKS_HOME", str(tmp_path))
+    (tmp_path / "recipes").mkdir()
+    export = {"export": {"precision": ["int8_blocks"]}}
+    steps = [{"prune": {"method": "depth", "layers": [0, 2]}}, export]
+    first = make_recipe({"name": "own-pruned", "model": str(tiny_folder("llama")[0]), "steps": steps}, "test")
+    list(follow(first, Limits(megabytes=50), lambda: False))
+    model = compressible()["own-pruned"]
+    second = on_model(make_recipe({"name": "again", "steps": [export]}, "test"), model)
+    list(follow(second, Limits(megabytes=50), lambda: False))
+    assert list(compressible()) == ["own-pruned"]  # the other has left the weights as they were
+    assert second.name.startswith("own-again-")
+    results = json.loads((job_folder(second) / "results.json").read_text())
+    assert results["model"] == model and results["variants"][0]["layers"] == 2
 
 
 class TestComparison:
@@ -105,6 +183,45 @@ class TestComparison:
         report = built / "model" / "report.json"
         report.write_text(json.dumps({**json.loads(report.read_text()), "format": 1}))
         assert "int4" not in {variant.recipe for variant in variants(artifact)}
+
+    @pytest.fixture
+    def results(self, tmp_path, monkeypatch):
+        """What a run of a recipe that comes along has measured."""
+        monkeypatch.setenv("GPT_TASKS_HOME", str(tmp_path))
+        rows = [
+            {"baseline": True, "precision": "fp32", "ratio": 1.0},
+            {"baseline": True, "precision": "int8", "ratio": 1.009},
+            {"baseline": False, "precision": "int8", "ratio": 2.5},
+        ]
+        tasks = {"intent": {"baseline": 0.966, "model": 0.945}, "mine": {"model": 0.5}}
+        found = {"model": "default", "variants": rows, "tasks": tasks}
+        path = tmp_path / "recipes" / "tiny" / "results.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(found))
+        return path
+
+    def test_a_recipes_variant_has_its_ratio_and_the_scores_of_tasks(self, results):
+        variant = Variant("tiny", "int8", results.parent / "model", "tiny")
+        assert variant.facts() == Facts(2.5, {"intent": 0.945, "mine": 0.5})
+        of_a_variant = {**json.loads(results.read_text()), "model": str(results.parents[1] / "own-1" / "model")}
+        results.write_text(json.dumps(of_a_variant))
+        assert variant.facts().ratio is None
+        assert Variant("int4", "int8", None, "int4").facts() == Facts()
+
+    def test_the_served_model_has_what_is_known_of_it(self, results, tiny_artifact, tmp_path):
+        artifact, _ = tiny_artifact("llama")
+        assert Variant("tiny", "int8", artifact.folder).facts() == Facts()
+        shutil.copytree(artifact.folder, tmp_path / "served")
+        report = json.loads((tmp_path / "served" / "report.json").read_text())
+        intent = json.loads((SHIPPED / "intent" / SETTINGS_FILE).read_text())
+        default = {"source": {"kind": "default"}, "fingerprint": intent["backbone"]["fingerprint"]}
+        (tmp_path / "served" / "report.json").write_text(json.dumps({**report, **default}))
+        found = Variant("tiny", "int8", tmp_path / "served").facts()
+        assert (found.ratio, found.tasks) == (1.009, {"intent": 0.966})
+        assert found.trained["intent"] == intent["dev"]["accuracy"]
+        checked = {**report, "checks": {"int8": {"ratio": 1.02}}}
+        (tmp_path / "served" / "report.json").write_text(json.dumps(checked))
+        assert Variant("tiny", "int8", tmp_path / "served").facts() == Facts(1.02)
 
     @pytest.mark.parametrize("as_chat", [True, False])
     def test_an_answer_is_the_greedy_text(self, tiny_artifact, as_chat):

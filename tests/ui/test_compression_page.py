@@ -30,14 +30,23 @@ def server(default_artifact, tmp_path_factory):
         yield running
 
 
+def choose_model(page, name):
+    page.locator("#compressed-model input").click()
+    page.get_by_role("option", name=name).click()
+
+
 def test_own_steps_are_run_and_reported(server, open_page, tmp_path):
     page = open_page(server)
     open_tab(page, "Compress")
     plan = page.locator("#plan")
     expect(plan).to_contain_text("1-export", timeout=60_000)
+    expect(page.get_by_label("half-depth-distilled-int8")).to_have_count(0)  # made for the default model
+    choose_model(page, "SmolLM2")
     page.get_by_label("half-depth-distilled-int8").check()
     expect(plan).to_contain_text("2-recover")
     expect(plan).to_contain_text("81.4")
+    choose_model(page, "the model of this page")
+    expect(plan).not_to_contain_text("2-recover")
     page.get_by_label("own steps").check()
     page.locator("#pruning input").click()
     page.get_by_role("option", name="layers").click()
@@ -57,12 +66,27 @@ def test_own_steps_are_run_and_reported(server, open_page, tmp_path):
 def test_a_job_can_be_stopped(server, open_page):
     page = open_page(server)
     open_tab(page, "Compress")
+    choose_model(page, "SmolLM2")
     page.get_by_label("int4", exact=True).check()
     write(page)
     expect(page.locator("#compress-figures")).to_contain_text("step 1", timeout=60_000)
+    another_visitor_waits(open_page(server))
+    expect(page.locator("#compress-figures")).to_contain_text("step 1")
     page.locator("button.stop:visible").click()
     expect(page.locator("#compress-figures")).to_contain_text("what was done is kept", timeout=60_000)
     expect(page.locator("button.start:visible")).to_be_enabled()
+
+
+def another_visitor_waits(page):
+    open_tab(page, "Compress")
+    expect(page.locator("#plan")).to_contain_text("1-export", timeout=60_000)
+    write(page)
+    expect(page.locator("#compress-figures")).to_contain_text("waiting for its turn", timeout=60_000)
+    page.locator("button.stop:visible").click()
+    expect(page.locator("#compress-figures")).to_contain_text("stopped", timeout=60_000)
+    open_tab(page, "Compare")  # which needs no job here
+    write(page)
+    expect(page.locator("#answers .card")).to_have_count(2, timeout=120_000)
 
 
 def test_a_choice_without_a_precision_is_refused(server, open_page):

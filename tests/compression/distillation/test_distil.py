@@ -13,7 +13,9 @@ from compression.distillation.objective import Matching, layer_map
 from compression.distillation.students import every_nth_layer, fresh_student
 from compression.distillation.windows import cut_windows
 from compression.pruning.depth import keep_layers
+from compression.pruning.prune import Pruning, prune
 from compression.pruning.vocabulary import keep_tokens
+from compression.variants import apply_correction
 from gpt_tasks.backbone.checkpoint import write_checkpoint
 from gpt_tasks.backbone.json_files import read_json
 from gpt_tasks.backbone.torch_engine import load_decoder
@@ -126,6 +128,27 @@ def test_a_resumed_run_gives_the_same_bytes(teacher, tmp_path, monkeypatch):
     assert whole == broken
 
 
+class TestSparseStudent:
+    @pytest.fixture
+    def student(self, teacher):
+        return prune(teacher, Pruning("magnitude", pattern=(2, 4)), TEXT[0])[0]
+
+    def test_zeros_stay_when_every_weight_is_trained(self, teacher, student, tmp_path):
+        distil(teacher, student, TEXT, tmp_path / "out", small(), OPTIONS)
+        trained = open_model(str(tmp_path / "out"))
+        before, after = (model.weights["blocks.1.feed_forward.down.weight"] for model in (student, trained))
+        assert (before == 0).mean() == 0.5
+        assert (after[before == 0] == 0).all()
+        assert (after != before)[before != 0].mean() > 0.9
+
+    def test_a_dense_correction_is_refused_before_anything_is_written(self, teacher, student, tmp_path):
+        with pytest.raises(UserError, match=r"sparse.*--method full"):
+            distil(teacher, student, TEXT, tmp_path / "out", small(method="lora"), OPTIONS)
+        with pytest.raises(UserError, match=r"sparse.*--method full"):
+            apply_correction(student, tmp_path, tmp_path / "out")
+        assert not any(tmp_path.iterdir())
+
+
 def test_layers_are_mapped_evenly_and_the_last_to_the_last():
     assert layer_map(3, 6) == [(0, 1), (1, 3), (2, 5)]
     assert layer_map(2, 3)[-1] == (1, 2)
@@ -135,6 +158,8 @@ def test_every_nth_layer_ends_with_the_last(teacher):
     kept = every_nth_layer(teacher, 2)
     assert (kept.weights["blocks.1.attention.query.weight"] == teacher.weights["blocks.2.attention.query.weight"]).all()
     assert kept.config.layers == 2
+    with pytest.raises(UserError, match="every 4-th: take n from 2 to 3"):
+        every_nth_layer(teacher, 4)
 
 
 class TestRefused:
@@ -156,6 +181,14 @@ class TestRefused:
     def test_windows_that_do_not_fit(self, teacher, tmp_path, window):
         with pytest.raises(UserError, match="--window"):
             distil(teacher, keep_layers(teacher, [0]), TEXT, tmp_path / "out", small(window=window), OPTIONS)
+
+    def test_a_disk_without_room_for_two_checkpoints(self, teacher, tmp_path, monkeypatch):
+        monkeypatch.setattr("compression.distillation.distil.parameters", lambda config: 10**8)
+        monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 3199 * 10**6})())
+        with pytest.raises(UserError, match="3200 MB are needed to train the student") as error:
+            distil(teacher, keep_layers(teacher, [0]), TEXT, tmp_path / "out", small(), OPTIONS)
+        assert "GPT_TASKS_HOME" not in str(error.value)  # it isn't the cache folder's disk
+        assert not any(tmp_path.iterdir())
 
     @pytest.mark.parametrize("changes", [{"predictions": -1}, {"temperature": 0}, {"top_k": 0}])
     def test_weights_out_of_range(self, changes):

@@ -73,6 +73,10 @@ class TestUnstructured:
         gone = torch.from_numpy(pruned.weights["blocks.1.feed_forward.down.weight"]) == 0
         assert (scores[gone].reshape(len(weight), -1).amax(1) <= scores[~gone].reshape(len(weight), -1).amin(1)).all()
 
+    def test_magnitude_needs_no_text(self, model):
+        pruned, _ = prune(model, Pruning("magnitude", 0.5), "")
+        assert zeros(pruned) == pytest.approx(0.5, abs=0.01)
+
     def test_zeros_are_counted(self, model):
         assert zeros(model) == 0
 
@@ -104,6 +108,14 @@ class TestDepth:
 
     def test_the_least_influential_go(self):
         assert least_influential([0.9, 0.1, 0.2, 0.3], 2) == [0, 3]
+
+    @pytest.mark.parametrize("by_influence, sequences", [(True, 9), (False, 2)])
+    def test_a_search_reads_less_than_one_pass(self, model, monkeypatch, by_influence, sequences):
+        seen = []
+        monkeypatch.setattr("compression.pruning.prune.block_influence", lambda _, ids: seen.append(ids) or [3, 1, 2])
+        monkeypatch.setattr("compression.pruning.prune.greedy", lambda _, ids, *__: seen.append(ids) or [0, 2])
+        prune(model, Pruning("depth", 0.34, by_influence=by_influence, tokens=9 * 512), TEXT)
+        assert len(seen[0]) == sequences
 
     def test_greedy_takes_the_block_that_the_loss_minds_least(self, model):
         ids = torch.randint(0, 300, (2, 40), generator=torch.Generator().manual_seed(1))
@@ -150,8 +162,18 @@ class TestWidth:
         assert width.choose(scores, 0.25, 1, uniform=False) == [[0, 1, 2, 3], [1, 3]]
         assert width.choose(scores, 0.25, 1, uniform=True) == [[0, 2, 3], [1, 2, 3]]
         assert width.choose(scores, 0.9, 1, uniform=False)[1] == [3]
-        with pytest.raises(UserError, match="nothing out"):
+        with pytest.raises(UserError, match=r"nothing out.*larger one"):
             width.choose(scores, 0.01, 1, uniform=False)
+
+    def test_where_a_layer_has_one_part_no_larger_sparsity_is_advised(self):
+        with pytest.raises(UserError, match=r"at least 1 of 1 stay.*another method"):
+            width.choose([torch.ones(1), torch.ones(1)], 0.5, 1, uniform=False)
+
+    def test_what_really_went_is_recorded(self, model):
+        _, facts = prune(model, Pruning("attention", 0.9), TEXT)  # 1 of 2 heads stays in each layer
+        assert (facts["sparsity"], facts["removed"]) == (0.9, 0.5)
+        _, facts = prune(model, Pruning("feed-forward", 0.3), TEXT)  # 3 of 9 times 32 neurons
+        assert facts["removed"] == pytest.approx(1 / 3)
 
     @pytest.mark.parametrize("variant", ["llama", "llama_biases", "gpt2", "qwen2"])
     @pytest.mark.parametrize("method", ["attention", "feed-forward"])
