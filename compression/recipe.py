@@ -323,42 +323,43 @@ def require_order(recipe: Recipe) -> None:
     Raises:
         UserError: a step that can't work on what the ones before it leave.
     """
-    there: Kind = "checkpoint"
-    changed = exported = other_tokens = False
-    precisions: Sequence[str] = ()
-    measured: list[str] = []
     for number, (name, step) in enumerate(recipe.steps, 1):
-
-        def refuse(reason: str, number: int = number, name: str = name) -> UserError:
-            return UserError(f"The recipe {recipe.name}, step {number}, {name}: {reason}")
-
-        if step.needs == "artifact" and there != "artifact":
-            raise refuse("it works on an exported model. Put export before it.")
-        if step.needs == "checkpoint" and there != "checkpoint":
-            raise refuse("it works on weights that aren't exported yet. Put it before export.")
-        if step.gives and measured:
-            raise refuse(
-                f"{' and '.join(measured)} before it would then have measured another model than the recipe leaves. "
-                f"Put {name} first."
-            )
-        if name in measured:
-            raise refuse("there is one before it already, whose figures it would replace. Leave one of the two out.")
-        if isinstance(step, Recover) and not changed:
-            raise refuse("nothing was pruned before it. Put prune before it, or take distill.")
-        if isinstance(step, Teaching) and other_tokens:
-            raise refuse("the vocabulary was pruned before it, so that no teacher fits. Prune the vocabulary after it.")
-        if isinstance(step, Quantize) and "fp32" not in precisions:
-            raise refuse("it starts from fp32, which isn't there. Export fp32 first.")
-        changed = changed or isinstance(step, (Prune, Distill))
-        other_tokens = other_tokens or (isinstance(step, Prune) and step.method == "vocabulary")
-        exported = exported or isinstance(step, Export)
-        if isinstance(step, Export):
-            precisions = step.precision
-        there = step.gives or there
-        if not step.gives:
-            measured.append(name)
-    if not exported:
+        reason = _misplaced(name, step, recipe.steps[: number - 1])
+        if reason is not None:
+            raise UserError(f"The recipe {recipe.name}, step {number}, {name}: {reason}")
+    if not any(isinstance(step, Export) for _, step in recipe.steps):
         raise UserError(f"The recipe {recipe.name} never exports the model. Add an export step.")
+
+
+def _misplaced(name: str, step: Step, before: Sequence[tuple[str, Step]]) -> str | None:
+    """Why a step can't come after others, and what to do; None where it can."""
+    steps = [other for _, other in before]
+    exported = any(isinstance(other, Export) for other in steps)
+    pruned = {other.method for other in steps if isinstance(other, Prune)}
+    if step.needs == "artifact" and not exported:
+        return "it works on an exported model. Put export before it."
+    if step.needs == "checkpoint" and exported:
+        return "it works on weights that aren't exported yet. Put it before export."
+    measured = [other_name for other_name, other in before if not other.gives]
+    if step.gives and measured:
+        return (
+            f"{' and '.join(measured)} before it would then have measured another model than the recipe leaves. "
+            f"Put {name} first."
+        )
+    if name in measured:
+        return "there is one before it already, whose figures it would replace. Leave one of the two out."
+    if isinstance(step, Recover):
+        if not pruned and not any(isinstance(other, Distill) for other in steps):
+            return "nothing was pruned before it. Put prune before it, or take distill."
+        if pruned & set(get_args(SparseMethod)) and (step.method == "lora" or step.adapter is not None):
+            return "a correction would fill the zeros of the pruning before it. Take method: full, and no adapter."
+    if isinstance(step, Teaching) and "vocabulary" in pruned:
+        return "the vocabulary was pruned before it, so that no teacher fits. Prune the vocabulary after it."
+    if isinstance(step, Quantize):
+        precisions = next(other.precision for other in reversed(steps) if isinstance(other, Export))
+        if "fp32" not in precisions:
+            return "it starts from fp32, which isn't there. Export fp32 first."
+    return None
 
 
 def options_of(kind: type[Step]) -> list[tuple[str, str, str]]:

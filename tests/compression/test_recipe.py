@@ -92,6 +92,8 @@ class TestRefused:
             (["recover", "export"], "nothing was pruned"),
             ([{"export": {"precision": ["int8"]}}, "quantize"], "Export fp32 first"),
             ([{"prune": {"method": "vocabulary"}}, "recover", "export"], "no teacher fits"),
+            ([{"prune": {"method": "wanda"}}, {"recover": {"method": "lora"}}, "export"], "would fill the zeros"),
+            ([{"prune": {"method": "wanda"}}, {"recover": {"adapter": "x"}}, "export"], "would fill the zeros"),
             ([DEPTH], "never exports"),
             ([], "steps"),
             (["export", "bench", ["x"]], "step 3"),
