@@ -15,7 +15,7 @@ from gpt_tasks.errors import UserError
 from gpt_tasks.ui.compress_tab import MOST_VISITORS, running
 from gpt_tasks.ui.controls import QUIETLY, Run, RunButtons
 from gpt_tasks.ui.streaming import chips, error_line
-from gpt_tasks.ui.texts import label, say
+from gpt_tasks.ui.texts import has_text, label, say
 
 NAME = "compare"
 _PROMPT = "Give me three reasons to learn to cook."
@@ -132,10 +132,17 @@ def _card(one: Answer, first: Answer, facts: Facts, request: gr.Request) -> str:
     ]
     if facts.ratio is not None:
         said.append(say(request, "figure_ratio", ratio=f"{facts.ratio:.3f}"))
-    for key, scores in (("figure_task", facts.tasks), ("figure_task_trained", facts.trained)):
-        said += [say(request, key, task=task, score=f"{100 * score:.1f}") for task, score in scores.items()]
+    said += [f"{_name_of(task, request)} {100 * score:.1f} %" for task, score in facts.tasks.items()]
+    if facts.trained:
+        scores = ", ".join(f"{_name_of(task, request)} {100 * score:.1f} %" for task, score in facts.trained.items())
+        said.append(say(request, "figure_trained", scores=scores))
     if one is not first:
         key = "same_so_far" if different is None else "differs_at"
         said.append(say(request, key, token=(different or 0) + 1))
     name = f'<div class="card-trigger">{escape(one.variant.key)}</div>'
     return f'<div class="card">{name}<p class="answer">{text}</p>{chips(said)}</div>'
+
+
+def _name_of(task: str, request: gr.Request) -> str:
+    """A task that comes with the project has a name in the visitor's language; another one is a folder's name."""
+    return say(request, f"task_{task}") if has_text(f"task_{task}") else task

@@ -190,7 +190,7 @@ def _plan_html(recipe: Recipe, name: str, background: BackboneInBackground, requ
     summary = say(request, about) if has_text(about) else recipe.summary
     rows = "".join(
         f"<tr><td>{escape(step.title)}</td><td>{step.parameters / 10**6:.1f}</td>"
-        f"<td>{'' if step.size_mb is None else f'{step.size_mb:.0f}'}</td><td>{step.minutes:.0f}</td>"
+        f"<td>{'' if step.size_mb is None else f'{step.size_mb:.0f}'}</td><td>{max(1, round(step.minutes))}</td>"
         f"<td>{step.memory_mb:.0f}</td></tr>"
         for step in plan(recipe, config)
     )
