@@ -3,13 +3,20 @@
 import base64
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FileSystemLoader
 
+from gpt_tasks.backbone.artifact import preferred_precision
 from gpt_tasks.backbone.json_files import write_json
 from gpt_tasks.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _PANELS = (
     ("size_mb", "size (MB)", False),
@@ -80,24 +87,38 @@ def merged_variants(runs: Sequence[Mapping]) -> list[dict]:
         runs: results with a name each
 
     Returns:
-        rows as `collect` makes them, and times: a speed -> how many times that of the run's own original in int8
+        rows as `collect` makes them, and times: a speed -> how many times that of the run's own original in int8;
+        tasks: a task -> its score
     """
     originals: dict[str, list[dict]] = {}
     variants = []
     for run in runs:
         reference = next((row for row in run["variants"] if row["baseline"] and row["precision"] == "int8"), None)
         for row in run["variants"]:
-            new = {**row, "times": {} if row is reference else _times(row, reference)}
+            new = {
+                **row,
+                "times": {} if row is reference else _times(row, reference),
+                "tasks": _scores(row, run),
+            }
             if row["baseline"]:
-                originals.setdefault(run["name"], []).append({**new, "model": run["model"], "tasks": {}})
+                originals.setdefault(run["name"], []).append({**new, "model": run["model"]})
             else:
-                variants.append({**new, "name": run["name"], "tasks": run["tasks"]})
+                variants.append({**new, "name": run["name"]})
     different = [
         name for index, name in enumerate(originals) if originals[name] not in list(originals.values())[:index]
     ]
     if len(different) > 1:
         originals = {name: [{**row, "name": f"original of {name}"} for row in originals[name]] for name in different}
     return [row for name in different for row in originals[name]] + variants
+
+
+def _scores(row: Mapping, run: Mapping) -> dict[str, float]:
+    """Tasks are measured in the precision that would be served."""
+    precisions = [other["precision"] for other in run["variants"] if other["baseline"] == row["baseline"]]
+    if row["precision"] != preferred_precision(precisions):
+        return {}
+    side = "baseline" if row["baseline"] else "model"
+    return {task: score[side] for task, score in run["tasks"].items() if side in score}
 
 
 def _times(row: Mapping, reference: Mapping | None) -> dict[str, float]:
@@ -121,52 +142,92 @@ def _described(text: Mapping | None) -> str:
     return f"{name} ({text['tokens']} tokens in windows of {text['window']}, SHA-256 {text['sha256'][:8]})"
 
 
+@dataclass(frozen=True)
+class _Quality:
+    """What a variant is as good as."""
+
+    label: str
+    of: Callable[[Mapping], float | None]
+    more_is_better: bool
+
+
+_PERPLEXITY = _Quality("perplexity, × original fp32", lambda row: row.get("ratio"), False)
+
+
 def draw_trade_off(variants: Sequence[Mapping], title: str = "") -> bytes:
-    """Quality against size, decode and prefill speed, as a PNG. Those on the line are beaten by none in both."""
+    """Quality (perplexity, and the score of each task that was measured) against size, decode and prefill speed, as a
+    PNG. Those on the line are beaten by none in both."""
     from matplotlib.figure import Figure  # takes half a second to import
 
-    measured = [row for row in variants if row.get("ratio") is not None]
+    tasks = dict.fromkeys(task for row in variants for task in row["tasks"])
+    qualities = [_PERPLEXITY, *(_Quality(f"{task}, accuracy", partial(_score, task), True) for task in tasks)]
     names = list(dict.fromkeys(row["name"] for row in variants))
     colours = {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(names)}
-    figure = Figure(figsize=(13, 4.4), layout="constrained")
+    figure = Figure(figsize=(13, 4.4 * len(qualities)), layout="constrained")
     figure.suptitle(title, color=_INK, fontsize=10)
-    for axes, (key, label, more_is_better) in zip(figure.subplots(1, len(_PANELS)), _PANELS, strict=True):
-        rows = [row for row in measured if row.get(key) is not None]
-        axes.set_xlabel(label, color=_INK)
-        axes.set_ylabel("perplexity, × original fp32", color=_INK)
-        axes.grid(color=_GRID, linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-        if not rows:
-            axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes, color=_INK)
-            continue
-        best = sorted(pareto(rows, key, more_is_better), key=lambda row: row[key])
-        axes.plot([row[key] for row in best], [row["ratio"] for row in best], color=_GRID, linewidth=3, zorder=1)
-        for row in rows:
-            axes.scatter(row[key], row["ratio"], color=colours[row["name"]], s=42, zorder=2)
-            axes.annotate(
-                f"{row['name']} {row['precision']}",
-                (row[key], row["ratio"]),
-                xytext=(5, 5),
-                textcoords="offset points",
-                fontsize=7,
-                color=colours[row["name"]],
-            )
-        axes.margins(0.18)
-        axes.set_ylim(bottom=min(0.95, axes.get_ylim()[0]))
+    grid = figure.subplots(len(qualities), len(_PANELS), squeeze=False)
+    for quality, line in zip(qualities, grid, strict=True):
+        for axes, panel in zip(line, _PANELS, strict=True):
+            _draw_panel(axes, variants, quality, *panel, colours)
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=120)
     return stream.getvalue()
 
 
-def pareto(rows: Sequence[Mapping], key: str, more_is_better: bool) -> list[Mapping]:
-    """Those that no other row beats in one of the two figures while being as good in the other."""
+def _score(task: str, row: Mapping) -> float | None:
+    return row["tasks"].get(task)
 
-    def beaten(row: Mapping, other: Mapping) -> bool:
-        sign = 1 if more_is_better else -1
-        gain, loss = sign * (other[key] - row[key]), other["ratio"] - row["ratio"]
-        return gain >= 0 and loss <= 0 and (gain > 0 or loss < 0)
 
-    return [row for row in rows if not any(beaten(row, other) for other in rows)]
+def _draw_panel(
+    axes: "Axes",
+    variants: Sequence[Mapping],
+    quality: _Quality,
+    key: str,
+    label: str,
+    more_is_better: bool,
+    colours: Mapping[str, str],
+) -> None:
+    axes.set_xlabel(label, color=_INK)
+    axes.set_ylabel(quality.label, color=_INK)
+    axes.grid(color=_GRID, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    rows = [row for row in variants if row.get(key) is not None and quality.of(row) is not None]
+    if not rows:
+        axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes, color=_INK)
+        return
+    places = [(row[key], quality.of(row)) for row in rows]
+    best = sorted(pareto(places, more_is_better, quality.more_is_better))
+    axes.plot(*zip(*best, strict=True), color=_GRID, linewidth=3, zorder=1)
+    for row, place in zip(rows, places, strict=True):
+        axes.scatter(*place, color=colours[row["name"]], s=42, zorder=2)
+        axes.annotate(
+            f"{row['name']} {row['precision']}",
+            place,
+            xytext=(5, 5),
+            textcoords="offset points",
+            fontsize=7,
+            color=colours[row["name"]],
+        )
+    axes.margins(0.18)
+    if quality is _PERPLEXITY:
+        axes.set_ylim(bottom=min(0.95, axes.get_ylim()[0]))
+
+
+def pareto(
+    places: Sequence[tuple[float, float]], more_is_better: bool, more_quality_is_better: bool
+) -> list[tuple[float, float]]:
+    """Those that no other one beats in one of the two figures while being as good in the other.
+
+    Args:
+        places: figure and quality
+    """
+    signs = (1 if more_is_better else -1, 1 if more_quality_is_better else -1)
+
+    def beaten(place: tuple[float, float], other: tuple[float, float]) -> bool:
+        gains = [sign * (theirs - ours) for sign, ours, theirs in zip(signs, place, other, strict=True)]
+        return min(gains) >= 0 and max(gains) > 0
+
+    return [place for place in places if not any(beaten(place, other) for other in places)]
 
 
 def sizes_table(variants: Sequence[Mapping]) -> Iterator[tuple[str, list[float]]]:

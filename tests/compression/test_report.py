@@ -1,22 +1,17 @@
 """The report: which variants are in it, and what their figures are compared with."""
 
 import json
+import struct
 from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
 from compression.commands import report as command
-from compression.report import different_texts, merged_variants, pareto, run_names, write_report
+from compression.report import different_texts, draw_trade_off, merged_variants, pareto, run_names, write_report
 from compression.results import read_results
 from gpt_tasks.errors import UserError
 
-ROWS = [
-    {"name": "a", "size_mb": 10, "ratio": 1.0},
-    {"name": "b", "size_mb": 5, "ratio": 1.2},
-    {"name": "c", "size_mb": 6, "ratio": 1.3},  # b is smaller and better
-    {"name": "d", "size_mb": 5, "ratio": 1.2},  # as b
-]
 TEXT = {"name": "valid.txt", "sha256": "1" * 64, "window": 64, "tokens": 300}
 
 
@@ -75,8 +70,20 @@ def folder(tmp_path):
 
 
 def test_pareto():
-    assert [row["name"] for row in pareto(ROWS, "size_mb", more_is_better=False)] == ["a", "b", "d"]
-    assert [row["name"] for row in pareto(ROWS, "size_mb", more_is_better=True)] == ["a"]
+    a, b, c, d = (10, 1.0), (5, 1.2), (6, 1.3), (5, 1.2)  # b is smaller and better than c, and as d
+    assert pareto([a, b, c, d], more_is_better=False, more_quality_is_better=False) == [a, b, d]
+    assert pareto([a, b, c, d], more_is_better=True, more_quality_is_better=False) == [a]
+    assert pareto([a, b, c, d], more_is_better=False, more_quality_is_better=True) == [b, c, d]
+
+
+def test_a_tasks_scores_are_drawn_for_what_is_served():
+    run = results(tasks={"intent": {"baseline": 0.96, "model": 0.93}})
+    run["variants"] += [{**row("x", False, 5.0), "precision": "fp32"}]
+    original, served, exact = merged(run)
+    assert original["tasks"] == {"intent": 0.96} and served["tasks"] == {"intent": 0.93} and exact["tasks"] == {}
+    without = merged(results())
+    heights = [struct.unpack(">I", draw_trade_off(rows)[20:24])[0] for rows in (without, [original, served, exact])]
+    assert heights[1] == 2 * heights[0]  # a line of pictures more
 
 
 def test_an_original_that_was_measured_once_is_there_once():
