@@ -5,7 +5,7 @@ import signal
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports below ends quietly; `run` handles it later
 
 from gpt_tasks.command_line import run
-from gpt_tasks.commands import classify, evaluate, extract, generate, prepare, teach, train
+from gpt_tasks.commands import average, classify, evaluate, extract, generate, prepare, teach, train
 
 COMMANDS = {
     "prepare": prepare,
@@ -15,6 +15,7 @@ COMMANDS = {
     "evaluate": evaluate,
     "teach": teach,
     "train": train,
+    "average": average,
 }
 
 if __name__ == "__main__":

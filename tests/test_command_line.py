@@ -182,7 +182,7 @@ class TestGenerate:
         )
         assert "Traceback" not in done.stderr and "Exception" not in done.stderr
 
-    @pytest.mark.parametrize("command", ["prepare", "generate", "classify", "evaluate", "teach", "train"])
+    @pytest.mark.parametrize("command", ["prepare", "generate", "classify", "evaluate", "teach", "train", "average"])
     def test_help(self, command):
         done = call(command, "--help")
         assert done.returncode == 0 and "usage" in done.stdout

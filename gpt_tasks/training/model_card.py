@@ -1,6 +1,6 @@
 """The README.md of a trained task."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,6 +102,34 @@ def _option_lines(options: TrainingOptions) -> list[str]:
         f"--evaluations-per-epoch {options.evaluations_per_epoch} --patience {options.patience}",
         *more,
     ]
+
+
+def soup_card(settings: TaskSettings, names: Sequence[str], cards: Sequence[str]) -> str:
+    """Of an average: what it is, and the cards of what was averaged.
+
+    Args:
+        names: of the averaged folders
+    """
+    parts = "\n".join(f"## {name}\n{card.partition(chr(10))[2]}" for name, card in zip(names, cards, strict=True))
+    dev = settings.dev
+    return f"""# {settings.task}
+
+The mean of the parameters of {len(names)} trainings that began alike (a model soup, Wortsman et al. 2022), calibrated
+anew.
+
+| | |
+| --- | --- |
+| accuracy on dev ({dev["texts"]} texts, {dev["precision"]}) | {100 * dev["accuracy"]:.2f} % |
+| temperature | {settings.temperature:.3f} |
+
+```
+python -m gpt_tasks average {" ".join(names)} --data dev.jsonl \\
+    --precision {dev["precision"]} --out {settings.task}
+```
+
+`log.jsonl` and `loss.png` are those of {names[0]}.
+
+{parts}"""
 
 
 _FIGURES = {
