@@ -279,13 +279,17 @@ def test_a_text_is_classified_and_its_words_are_weighed(server, open_page):
     expect(page.locator("#classify-figures [role=alert]")).to_contain_text("is empty")
 
 
-def test_the_reading_of_a_long_text_can_be_stopped(server, open_page):
-    page = open_page(server)
+def classify_a_long_text(page, server):
     open_tab(page, "Classify")
     page.fill("#classify-text textarea", "It was a fine day, and the sea was calm. " * 20_000)
     page.locator("button.start:visible").click()
     time.sleep(3)
     assert server.is_computing(0.3)
+
+
+def test_the_reading_of_a_long_text_can_be_stopped(server, open_page):
+    page = open_page(server)
+    classify_a_long_text(page, server)
     page.locator("button.stop:visible").click()
     expect(page.locator("#classify-figures")).to_contain_text("stopped")
     expect(page.locator("button.start:visible")).to_be_enabled()
@@ -295,11 +299,7 @@ def test_the_reading_of_a_long_text_can_be_stopped(server, open_page):
 
 def test_a_visitor_who_leaves_ends_the_reading_of_their_text(server, open_page):
     page = open_page(server)
-    open_tab(page, "Classify")
-    page.fill("#classify-text textarea", "It was a fine day, and the sea was calm. " * 20_000)
-    page.locator("button.start:visible").click()
-    time.sleep(3)
-    assert server.is_computing(0.3)
+    classify_a_long_text(page, server)
     page.close()
     time.sleep(3)
     assert not server.is_computing()
