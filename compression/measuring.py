@@ -7,7 +7,7 @@ import numpy as np
 
 from compression.check import default_prompts, default_text
 from compression.parity import CHUNK, Reader, greedy, log_probabilities
-from gpt_tasks.backbone.artifact import Artifact, preferred_precision
+from gpt_tasks.backbone.artifact import Artifact
 from gpt_tasks.backbone.encoder_engine import EncoderEngine
 from gpt_tasks.backbone.ort_engine import OrtEngine
 from gpt_tasks.backbone.tokenizer import Tokenizer
@@ -116,7 +116,7 @@ def _task_scores(artifacts: Mapping[str, Artifact], folder: Path, data: Path) ->
     found = {}
     for name, task in folders.items():
         artifact = artifacts[name]
-        engine = EncoderEngine(artifact, preferred_precision(artifact.precisions))
+        engine = EncoderEngine(artifact)
         classifier = TextClassifier(
             engine, WindowReader.of(artifact, artifact.load_tokenizer()), load_task(task, artifact)
         )

@@ -7,7 +7,7 @@ import onnxruntime
 from safetensors.numpy import load_file
 
 from gpt_tasks.backbone.adapter import Adapter
-from gpt_tasks.backbone.artifact import Artifact, scales_file
+from gpt_tasks.backbone.artifact import Artifact, preferred_precision, scales_file
 from gpt_tasks.backbone.encoder_interface import LAST_HIDDEN, feature_layers, layer_output
 from gpt_tasks.backbone.ort_engine import Turns, new_session
 
@@ -19,15 +19,16 @@ class EncoderEngine:
     """One encoding graph for all tasks and all visitors: the adapter is an argument of each call.
 
     Args:
+        precision: None takes int8, or the best that the folder has
         threads: None takes the cores that this process may use
 
     Raises:
         UserError: a precision that the folder hasn't got, or a graph that onnxruntime can't load.
     """
 
-    def __init__(self, artifact: Artifact, precision: str, threads: int | None = None) -> None:
+    def __init__(self, artifact: Artifact, precision: str | None = None, threads: int | None = None) -> None:
         self.config = artifact.config
-        path = artifact.encoder_path(precision)
+        path = artifact.encoder_path(precision or preferred_precision(artifact.precisions))
         self._session = new_session(path, threads)
         # Memory that a batch took goes back after it: 80 MB less at rest, and no slower.
         self._run_options = onnxruntime.RunOptions()

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from gpt_tasks.backbone.artifact import Artifact, preferred_precision
+from gpt_tasks.backbone.artifact import Artifact
 from gpt_tasks.backbone.backbone import named_artifact
 from gpt_tasks.backbone.encoder_engine import EncoderEngine
 from gpt_tasks.backbone.prepare import prepare
@@ -47,7 +47,7 @@ def make_classifier(arguments: argparse.Namespace, report: Report) -> TextClassi
     artifact = named_model(arguments.model, report)
     name, folder = arguments.task, Path(arguments.task).expanduser()
     reader = WindowReader.of(artifact, artifact.load_tokenizer())
-    engine = EncoderEngine(artifact, arguments.precision or preferred_precision(artifact.precisions))
+    engine = EncoderEngine(artifact, arguments.precision)
     # A task's own name comes before a folder that happens to be called so.
     if name in CLASSIFICATION:
         return TextClassifier(engine, reader, shipped_task(name, artifact))

@@ -9,7 +9,6 @@ import json
 import sys
 from pathlib import Path
 
-from gpt_tasks.backbone.artifact import preferred_precision
 from gpt_tasks.backbone.encoder_engine import EncoderEngine
 from gpt_tasks.commands.classification_options import add_task_arguments, make_classifier, named_model
 from gpt_tasks.commands.extraction_options import SCHEMA_HELP, load_named_extraction
@@ -81,5 +80,5 @@ def _extraction(arguments: argparse.Namespace, report: Report) -> dict:
     if schema is None and arguments.task in SCHEMAS:
         schema = schema_for(arguments.task, labels_of(sentences), artifact)
     task = load_named_extraction(arguments.task, schema, artifact)
-    engine = EncoderEngine(artifact, arguments.precision or preferred_precision(artifact.precisions))
+    engine = EncoderEngine(artifact, arguments.precision)
     return evaluate_extraction(engine, artifact, task, sentences, report)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from gpt_tasks.backbone.artifact import Artifact, preferred_precision
+from gpt_tasks.backbone.artifact import Artifact
 from gpt_tasks.backbone.encoder_engine import EncoderEngine
 from gpt_tasks.errors import UserError
 from gpt_tasks.tasks.extraction.extraction_task import (
@@ -47,5 +47,5 @@ def load_named_extraction(task: str, schema: str | None, artifact: Artifact) -> 
 
 
 def open_extractor(artifact: Artifact, precision: str | None) -> TextExtractor:
-    engine = EncoderEngine(artifact, precision or preferred_precision(artifact.precisions))
+    engine = EncoderEngine(artifact, precision)
     return TextExtractor(engine, artifact, artifact.load_tokenizer())

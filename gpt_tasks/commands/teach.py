@@ -9,7 +9,6 @@ import random
 import sys
 from pathlib import Path
 
-from gpt_tasks.backbone.artifact import preferred_precision
 from gpt_tasks.backbone.encoder_engine import EncoderEngine
 from gpt_tasks.commands.classification_options import named_model
 from gpt_tasks.errors import UserError
@@ -51,7 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
     require_writable(arguments.out)
     with make_reporter(arguments.progress) as report:
         artifact = named_model(arguments.model, report)
-        engine = EncoderEngine(artifact, arguments.precision or preferred_precision(artifact.precisions))
+        engine = EncoderEngine(artifact, arguments.precision)
         reader = FeatureReader(engine, WindowReader.of(artifact, artifact.load_tokenizer()))
         features = reader.read(
             [row.text for row in rows], lambda count: report(Progress("encoding", count, len(rows), "texts"))

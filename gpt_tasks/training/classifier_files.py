@@ -8,13 +8,14 @@ import torch
 from safetensors.torch import save
 
 from gpt_tasks.backbone.architectures import family_of
+from gpt_tasks.backbone.encoder_engine import length_batches
 from gpt_tasks.backbone.weights import Model, fingerprint
 from gpt_tasks.tasks.calibration import fit_temperature
 from gpt_tasks.tasks.heads import LinearHead
 from gpt_tasks.tasks.out_of_scope import OutOfScopeRule, fit_out_of_scope
 from gpt_tasks.tasks.trained_task import OUT_OF_SCOPE, PARAMETERS_FILE, TaskSettings, write_head
 from gpt_tasks.training.adapter_files import write_adapter
-from gpt_tasks.training.batches import length_batches, pad
+from gpt_tasks.training.batches import pad
 from gpt_tasks.training.classification_data import TaskData, TaskRows, TaskTraining
 from gpt_tasks.training.methods import Lora
 from gpt_tasks.training.objectives import Classifier

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gpt_tasks.backbone.encoder_engine import length_batches
 from gpt_tasks.tasks.extraction.annotations import Sentence, Span, bio_tags
 from gpt_tasks.tasks.extraction.corpus import Corpus, main_figure, predict, score
 from gpt_tasks.tasks.extraction.head import ExtractionHead, LinkLabels, tag_names
 from gpt_tasks.tasks.extraction.reading import Row, shared_ids
-from gpt_tasks.training.batches import length_batches, pad
+from gpt_tasks.training.batches import pad
 from gpt_tasks.training.extraction_network import ExtractionNetwork
 from gpt_tasks.training.methods import TunedDecoder
 from gpt_tasks.training.objectives import percent

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gpt_tasks.training.batches import length_batches, pad
+from gpt_tasks.backbone.encoder_engine import length_batches
+from gpt_tasks.training.batches import pad
 from gpt_tasks.training.methods import TunedDecoder
 from gpt_tasks.training.pooling import Pooling, PoolingName
 

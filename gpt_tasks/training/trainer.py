@@ -13,7 +13,7 @@ import torch
 
 from gpt_tasks.errors import UserError, first_line
 from gpt_tasks.progress import Progress, Report, silent
-from gpt_tasks.training.batches import length_batches
+from gpt_tasks.training.batches import shuffled_batches
 from gpt_tasks.training.objectives import Objective
 from gpt_tasks.training.options import TrainingOptions
 
@@ -79,11 +79,11 @@ class Trainer:
         """The batches of every step, decided by the seed alone, so that a resumed run sees what is left."""
         options, shuffle = self._options, random.Random(self._options.seed)
         batches: list[list[int]] = []
-        epoch = length_batches(self._objective.lengths, options.tokens_per_batch, shuffle)
+        epoch = shuffled_batches(self._objective.lengths, options.tokens_per_batch, shuffle)
         wanted = max(1, round(options.epochs * len(epoch)))
         while len(batches) < wanted:
             batches += epoch
-            epoch = length_batches(self._objective.lengths, options.tokens_per_batch, shuffle)
+            epoch = shuffled_batches(self._objective.lengths, options.tokens_per_batch, shuffle)
         batches = batches[:wanted]
         self._evaluate_every = max(1, round(len(epoch) / options.accumulation / options.evaluations_per_epoch))
         return [batches[i : i + options.accumulation] for i in range(0, len(batches), options.accumulation)]

@@ -15,7 +15,7 @@ from gpt_tasks.errors import UserError
 from gpt_tasks.tasks.heads import LinearHead
 from gpt_tasks.training.adapter_files import write_adapter
 from gpt_tasks.training.arithmetic import training_dtype
-from gpt_tasks.training.batches import length_batches, pad
+from gpt_tasks.training.batches import pad, shuffled_batches
 from gpt_tasks.training.methods import METHODS, Lora, make_tuned
 from gpt_tasks.training.objectives import Classification, Classifier
 from gpt_tasks.training.options import TrainingOptions
@@ -217,12 +217,12 @@ class TestTrainer:
 class TestBatches:
     def test_every_example_once_within_the_size(self):
         lengths = [random.Random(0).randrange(1, 40) for _ in range(500)]
-        batches = length_batches(lengths, 100, random.Random(1))
+        batches = shuffled_batches(lengths, 100, random.Random(1))
         assert sorted(index for batch in batches for index in batch) == list(range(500))
         assert all(len(batch) * max(lengths[i] for i in batch) <= 100 for batch in batches)
 
     def test_no_examples(self):
-        assert length_batches([], 100) == []
+        assert shuffled_batches([], 100, random.Random(1)) == []
 
 
 class TestPooling:
