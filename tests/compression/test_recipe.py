@@ -6,6 +6,7 @@ from argparse import ArgumentParser
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -411,6 +412,26 @@ class TestWhichModel:
         recipe = read_recipe(written(tmp_path, EXPORT, {"evaluate": {"tokens": 300}}, model=str(tmp_path / "exported")))
         results = RecipeRun(recipe, tmp_path / "out").run("t")
         assert {row["parameters"] for row in results["variants"]} == {parameters(pruned.config)}
+
+
+def test_a_correction_is_what_its_training_left(tmp_path, tiny, text):
+    """Applied to the same pruned model it gives the same weights, without a text."""
+    training = {"method": "lora", "rank": 2, "text": text, "tokens": 4096, "tokens_per_batch": 512, "window": 64}
+    trained = read_recipe(written(tmp_path, DEPTH, {"recover": training}, EXPORT, model=str(tiny)))
+    RecipeRun(trained, tmp_path / "trained").run("t")
+    recovered = tmp_path / "trained" / "steps" / "2-recover"
+    applied = read_recipe(
+        written(tmp_path, DEPTH, {"recover": {"adapter": str(recovered / "adapter")}}, EXPORT, model=str(tiny))
+    )
+    RecipeRun(applied, tmp_path / "applied").run("t")
+    wanted, found = (
+        open_model(str(tmp_path / name / "steps" / "2-recover")).weights for name in ("trained", "applied")
+    )
+    pruned = open_model(str(tmp_path / "applied" / "steps" / "1-prune")).weights
+    name = "blocks.1.feed_forward.down.weight"
+    assert np.abs(found[name] - pruned[name]).max() > 0
+    for name in wanted:
+        np.testing.assert_allclose(found[name], wanted[name], atol=1e-3)
 
 
 class TestCheck:
