@@ -16,7 +16,7 @@ from gpt_tasks.errors import UserError
 from gpt_tasks.home import require_replaceable, require_writable
 from gpt_tasks.progress import Progress, Report, silent
 from gpt_tasks.tasks.extraction.annotations import Sentence, read_annotated
-from gpt_tasks.tasks.extraction.corpus import Corpus, layers_of, links_of
+from gpt_tasks.tasks.extraction.corpus import Corpus, layers_of, links_of, touching_labels
 from gpt_tasks.tasks.extraction.extraction_task import ExtractionSettings, read_extraction, write_extraction
 from gpt_tasks.tasks.extraction.head import ExtractionHead, LinkLabels
 from gpt_tasks.tasks.extraction.reading import Reading, RowReader
@@ -82,7 +82,7 @@ def train_extraction(
     require_replaceable(out, "a trained task", SETTINGS_FILE, WRITTEN_FILES)
     require_writable(out)
     train, dev = (read_annotated(data / f"{split}.jsonl") for split in ("train", "dev"))
-    layers, links = layers_of(train), links_of(train)
+    layers, links, touching = layers_of(train), links_of(train), touching_labels(train)
     _require_known(data, layers, dev)
     start = None if training.start is None else _start(Path(training.start), model, training.reading, layers, links)
     if training.sentences is not None:
@@ -105,7 +105,7 @@ def train_extraction(
     features = _read(extractor, corpora[0], "train", report) if fixed or start is None else []
     network = ExtractionNetwork(*_spread(features), layers, links) if start is None else ExtractionNetwork.of(start)
     kept = (features, _read(extractor, corpora[1], "dev", report)) if fixed else ()
-    objective = Extraction(ExtractionModel(extractor, network), layers, links, *corpora, *kept)
+    objective = Extraction(ExtractionModel(extractor, network), layers, links, touching, *corpora, *kept)
     figures = run_training(
         objective, model, training, options, data_fingerprint(data), out, resume=resume, report=report
     )
@@ -113,6 +113,7 @@ def train_extraction(
         task=training.task,
         schema=training.schema,
         layers=layers,
+        touching=touching,
         links=None if links is None else asdict(links),
         split_hyphens=split,
         method=training.method,

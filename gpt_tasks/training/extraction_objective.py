@@ -80,6 +80,7 @@ class ExtractionModel(nn.Module):
 class Extraction:
     """
     Args:
+        touching: see `ExtractionHead`
         train_features, dev_features: of every row; None where the backbone is trained too, so that they change
     """
 
@@ -91,13 +92,14 @@ class Extraction:
         model: ExtractionModel,
         layers: Mapping[str, Sequence[str]],
         links: LinkLabels | None,
+        touching: Mapping[str, Sequence[str]],
         train: Corpus,
         dev: Corpus,
         train_features: Sequence[Tensor] | None = None,
         dev_features: Sequence[Tensor] | None = None,
     ) -> None:
         self.model = model
-        self._layers, self._links = layers, links
+        self._layers, self._links, self._touching = layers, links, touching
         self._dev = dev
         self._given = train.sentences[0].given
         self._rows = train.all_rows
@@ -155,7 +157,7 @@ class Extraction:
 
     def head(self) -> ExtractionHead:
         """What is trained so far, as it is served."""
-        return ExtractionHead(self._layers, self._links, self.model.network.tensors())
+        return ExtractionHead(self._layers, self._links, self.model.network.tensors(), self._touching)
 
     def evaluate(self) -> dict[str, float]:
         """Figures on dev, by the code that serves; `score` is the corpus' own main figure."""

@@ -113,7 +113,7 @@ def test_lora_corrects_the_backbone(tiny_artifact, tiny_folder, data, tmp_path, 
     artifact, _ = tiny_artifact("llama")
     sentences, engine = read_annotated(corpus / "dev.jsonl"), EncoderEngine(artifact, "fp32")
     task = load_extraction(out, artifact)
-    assert task.settings.reading == reading
+    assert task.settings.reading == reading and task.settings.touching == {"entity": []}
     assert np.abs(next(iter(task.adapter.matrices.values()))).max() > 0
     assert evaluate_extraction(engine, artifact, task, sentences)["f1"] == pytest.approx(trained["f1"], abs=0.03)
 

@@ -1,5 +1,6 @@
 """An annotated corpus as the backbone reads it, and how well a head does on it."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -33,6 +34,7 @@ from gpt_tasks.tasks.extraction.reading import Row, RowReader, tokens_read
 from gpt_tasks.tasks.extraction.words import rejoin
 
 _CHUNK = 256  # sentences whose features are held at once
+_LEAST_TOUCHING = 0.01  # of a label's spans
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,21 @@ def layers_of(sentences: Sequence[Sentence]) -> dict[str, list[str]]:
         for span in sentence.spans:
             labels.setdefault(span.layer, set()).add(span.label)
     return {layer: sorted(labels[layer]) for layer in (ENTITY, TRIGGER, ARGUMENT, PART) if layer in labels}
+
+
+def touching_labels(sentences: Sequence[Sentence]) -> dict[str, list[str]]:
+    """Of each layer, the labels whose spans follow each other without a word between, more often than by mistake."""
+    spans: Counter[tuple[str, str]] = Counter()
+    touching: Counter[tuple[str, str]] = Counter()
+    for sentence in sentences:
+        ends = {(span.layer, span.label, span.end) for span in sentence.spans}
+        for span in sentence.spans:
+            spans[span.layer, span.label] += 1
+            touching[span.layer, span.label] += (span.layer, span.label, span.start) in ends
+    return {
+        layer: [label for label in labels if touching[layer, label] >= _LEAST_TOUCHING * spans[layer, label]]
+        for layer, labels in layers_of(sentences).items()
+    }
 
 
 def links_of(sentences: Sequence[Sentence]) -> LinkLabels | None:

@@ -49,6 +49,8 @@ class ExtractionSettings:
     reading: Reading
     backbone: dict[str, str]
     """name and fingerprint of the model that it was trained on"""
+    touching: dict[str, list[str]] | None = None
+    """of each layer, the labels whose spans may touch, see `legal_transitions`; None: all"""
     links: dict | None = None
     """see `LinkLabels`; None: spans alone"""
     dev: dict | None = None
@@ -80,7 +82,7 @@ def read_extraction(folder: Path) -> tuple[ExtractionSettings, ExtractionHead]:
         links = settings.links and LinkLabels(
             **{name: tuple(value) if isinstance(value, list) else value for name, value in settings.links.items()}
         )
-        return settings, ExtractionHead(settings.layers, links, load_file(folder / HEAD_FILE))
+        return settings, ExtractionHead(settings.layers, links, load_file(folder / HEAD_FILE), settings.touching)
     except (TypeError, KeyError, ValueError, AttributeError, SafetensorError, OSError) as error:
         raise UserError(f"{folder} is damaged, or of another version ({error}). Train it again.") from error
 

@@ -9,7 +9,7 @@ The backbone stays as it is, so that one reading of a text serves every head (`t
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,12 +29,22 @@ def tag_names(labels: Sequence[str]) -> list[str]:
     return ["O", *(f"{part}-{label}" for label in labels for part in "BI")]
 
 
-def legal_transitions(labels: Sequence[str]) -> np.ndarray:
-    """0 where a tag may follow another, -inf where not: [1 + tags, tags], the first row for a sentence's beginning."""
+def legal_transitions(labels: Sequence[str], touching: Collection[str] | None = None) -> np.ndarray:
+    """0 where a tag may follow another, -inf where not: [1 + tags, tags], the first row for a sentence's beginning.
+
+    Args:
+        touching: the labels of which two spans may have no word between them; None: all. Where a corpus has none, a
+            word that could begin or continue a span ("the data breach") would otherwise cut it in two.
+    """
     tags = tag_names(labels)
-    before = [None, *tags]
-    allowed = [[not tag.startswith("I-") or (old is not None and old[1:] == tag[1:]) for tag in tags] for old in before]
-    return np.where(allowed, 0.0, -np.inf)
+
+    def allowed(old: str | None, tag: str) -> bool:
+        same = old is not None and old[1:] == tag[1:]
+        if tag.startswith("I-"):
+            return same
+        return tag == "O" or not same or touching is None or tag[2:] in touching
+
+    return np.where([[allowed(old, tag) for tag in tags] for old in (None, *tags)], 0.0, -np.inf)
 
 
 def best_tags(scores: np.ndarray, transitions: np.ndarray) -> list[int]:
@@ -113,6 +123,7 @@ class ExtractionHead:
         layers: name -> labels of its spans
         links: None: spans alone
         tensors: as `training.extraction` names them
+        touching: of each layer, the labels whose spans may touch, see `legal_transitions`; None: all
 
     Raises:
         KeyError: a tensor is missing.
@@ -120,13 +131,20 @@ class ExtractionHead:
     """
 
     def __init__(
-        self, layers: Mapping[str, Sequence[str]], links: LinkLabels | None, tensors: Mapping[str, np.ndarray]
+        self,
+        layers: Mapping[str, Sequence[str]],
+        links: LinkLabels | None,
+        tensors: Mapping[str, np.ndarray],
+        touching: Mapping[str, Collection[str]] | None = None,
     ) -> None:
         self.layers = {name: tuple(labels) for name, labels in layers.items()}
         self.links = links
         self.tensors = {name: np.asarray(value, np.float32) for name, value in tensors.items()}
         self._tags = {name: tag_names(labels) for name, labels in layers.items()}
-        self._transitions = {name: legal_transitions(labels) for name, labels in layers.items()}
+        self._transitions = {
+            name: legal_transitions(labels, None if touching is None else touching[name])
+            for name, labels in layers.items()
+        }
         self.kinds = span_kinds(layers)
         self._check()
 

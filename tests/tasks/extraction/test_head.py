@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from gpt_tasks.tasks.extraction.annotations import ENTITY, Span
+from gpt_tasks.tasks.extraction.annotations import ENTITY, Sentence, Span
+from gpt_tasks.tasks.extraction.corpus import touching_labels
 from gpt_tasks.tasks.extraction.finding import find, relate
 from gpt_tasks.tasks.extraction.head import (
     DISTANCES,
@@ -85,16 +86,19 @@ class TestAgainstTorch:
 
 
 class TestDecoding:
+    @pytest.mark.parametrize("touching", [None, [], ["B"]])
     @pytest.mark.parametrize("seed", range(5))
-    def test_viterbi_finds_the_best_legal_sequence(self, seed):
+    def test_viterbi_finds_the_best_legal_sequence(self, seed, touching):
         labels = ["A", "B"]
-        tags, transitions = tag_names(labels), legal_transitions(labels)
+        tags, transitions = tag_names(labels), legal_transitions(labels, touching)
         scores = np.random.default_rng(seed).normal(0, 2, (4, len(tags)))
 
         def legal(path):
-            return all(
-                not tags[tag].startswith("I") or (before is not None and tags[before][1:] == tags[tag][1:])
-                for before, tag in zip((None, *path), path, strict=False)
+            names = ["O", *(tags[tag] for tag in path)]
+            apart = labels if touching is None else touching
+            follows = [(before[1:] == tag[1:], tag) for before, tag in pairwise(names)]
+            return all(same or not tag.startswith("I") for same, tag in follows) and not any(
+                same and tag.startswith("B") and tag[2:] not in apart for same, tag in follows
             )
 
         paths = [path for path in product(range(len(tags)), repeat=4) if legal(path)]
@@ -105,6 +109,12 @@ class TestDecoding:
         labels = ["A"]
         scores = np.log(np.array([[0.05, 0.05, 0.9], [0.05, 0.05, 0.9]]))  # O, B-A, I-A
         assert best_tags(scores, legal_transitions(labels)) == [1, 2]
+
+    def test_spans_that_never_touch_are_one(self):
+        """Both words could begin a span."""
+        scores = np.log(np.array([[0.1, 0.8, 0.1], [0.1, 0.5, 0.4], [0.1, 0.1, 0.8]]))  # O, B-A, I-A
+        assert best_tags(scores, legal_transitions(["A"])) == [1, 1, 2]
+        assert best_tags(scores, legal_transitions(["A"], touching=[])) == [1, 2, 2]
 
     def test_confidence_is_the_geometric_mean(self, head):
         scores = {
@@ -163,3 +173,12 @@ def test_a_head_whose_tensors_do_not_fit_is_refused(network):
         ExtractionHead({"entity": ["LOC"]}, None, tensors)
     with pytest.raises(KeyError, match="deviation"):
         ExtractionHead(LAYERS, LINKS, {name: value for name, value in tensors.items() if name != "deviation"})
+
+
+def test_labels_whose_spans_touch_are_counted():
+    apart = Sentence(("a", "b", "c"), (Span(0, 1, "PER", ENTITY), Span(2, 3, "PER", ENTITY)))
+    touching = Sentence(("a", "b", "c"), (Span(0, 1, "LOC", ENTITY), Span(1, 3, "LOC", ENTITY)))
+    mistake = Sentence(("a", "b"), (Span(0, 1, "PER", ENTITY), Span(1, 2, "PER", ENTITY)))
+    assert touching_labels([apart, touching]) == {ENTITY: ["LOC"]}
+    assert touching_labels([apart, mistake] + [apart] * 200) == {ENTITY: []}
+    assert touching_labels([apart, mistake]) == {ENTITY: ["PER"]}
