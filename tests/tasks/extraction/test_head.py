@@ -176,9 +176,9 @@ def test_a_head_whose_tensors_do_not_fit_is_refused(network):
 
 
 def test_labels_whose_spans_touch_are_counted():
-    apart = Sentence(("a", "b", "c"), (Span(0, 1, "PER", ENTITY), Span(2, 3, "PER", ENTITY)))
-    touching = Sentence(("a", "b", "c"), (Span(0, 1, "LOC", ENTITY), Span(1, 3, "LOC", ENTITY)))
-    mistake = Sentence(("a", "b"), (Span(0, 1, "PER", ENTITY), Span(1, 2, "PER", ENTITY)))
+    apart = Sentence(("a", "b", "c"), (Span(0, 1, "PER", ENTITY), Span(2, 3, "PER", ENTITY)), (), False)
+    touching = Sentence(("a", "b", "c"), (Span(0, 1, "LOC", ENTITY), Span(1, 3, "LOC", ENTITY)), (), False)
+    mistake = Sentence(("a", "b"), (Span(0, 1, "PER", ENTITY), Span(1, 2, "PER", ENTITY)), (), False)
     assert touching_labels([apart, touching]) == {ENTITY: ["LOC"]}
     assert touching_labels([apart, mistake] + [apart] * 200) == {ENTITY: []}
     assert touching_labels([apart, mistake]) == {ENTITY: ["PER"]}
