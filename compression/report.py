@@ -25,7 +25,7 @@ _PANELS = (
 )
 """figure, its axis, and whether more is better"""
 _SPEEDS = ("decode_tokens_per_second", "prefill_tokens_per_second")
-_COLOURS = ("#4c4c4c", "#c2410c", "#0369a1", "#15803d", "#7e22ce", "#b45309", "#be123c")
+_COLOURS = ("#4c4c4c", "#c2410c", "#0369a1", "#15803d", "#7e22ce", "#db2777", "#854d0e")
 _INK, _GRID = "#1f2328", "#d0d7de"
 
 
@@ -158,20 +158,37 @@ def draw_trade_off(variants: Sequence[Mapping], title: str = "") -> bytes:
     """Quality (perplexity, and the score of each task that was measured) against size, decode and prefill speed, as a
     PNG. Those on the line are beaten by none in both."""
     from matplotlib.figure import Figure  # takes half a second to import
+    from matplotlib.lines import Line2D
 
     tasks = dict.fromkeys(task for row in variants for task in row["tasks"])
     qualities = [_PERPLEXITY, *(_Quality(f"{task}, accuracy", partial(_score, task), True) for task in tasks)]
-    names = list(dict.fromkeys(row["name"] for row in variants))
+    drawn = drawn_variants(variants)
+    names = dict.fromkeys(row["name"] for row in drawn)
     colours = {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(names)}
-    figure = Figure(figsize=(13, 4.4 * len(qualities)), layout="constrained")
+    figure = Figure(figsize=(13, 0.5 + 4.2 * len(qualities)), layout="constrained")
     figure.suptitle(title, color=_INK, fontsize=10)
     grid = figure.subplots(len(qualities), len(_PANELS), squeeze=False)
     for quality, line in zip(qualities, grid, strict=True):
         for axes, panel in zip(line, _PANELS, strict=True):
-            _draw_panel(axes, variants, quality, *panel, colours)
+            _draw_panel(axes, drawn, quality, *panel, colours)
+    dots = [Line2D([], [], marker="o", linestyle="", color=colour, label=name) for name, colour in colours.items()]
+    figure.legend(handles=dots, loc="outside lower center", ncols=min(6, len(dots)), frameon=False)
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=120)
     return stream.getvalue()
+
+
+def drawn_variants(variants: Sequence[Mapping]) -> list[Mapping]:
+    """Each original once, however often it was measured, and of the others what they were made for: fp32 is a stage,
+    where there is more."""
+    originals, drawn = {}, []
+    for row in variants:
+        others = {other["precision"] for other in variants if other["name"] == row["name"]}
+        if row["baseline"]:
+            originals.setdefault((row["model"], row["precision"]), {**row, "name": "original"})
+        elif row["precision"] != "fp32" or others == {"fp32"}:
+            drawn.append(row)
+    return [*originals.values(), *drawn]
 
 
 def _score(task: str, row: Mapping) -> float | None:
@@ -201,16 +218,18 @@ def _draw_panel(
     for row, place in zip(rows, places, strict=True):
         axes.scatter(*place, color=colours[row["name"]], s=42, zorder=2)
         axes.annotate(
-            f"{row['name']} {row['precision']}",
+            row["precision"],
             place,
             xytext=(5, 5),
             textcoords="offset points",
-            fontsize=7,
+            fontsize=8,
             color=colours[row["name"]],
         )
     axes.margins(0.18)
     if quality is _PERPLEXITY:
-        axes.set_ylim(bottom=min(0.95, axes.get_ylim()[0]))
+        axes.set_yscale("log", base=2)
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.set_ylim(bottom=min(0.9, axes.get_ylim()[0]))
 
 
 def pareto(
