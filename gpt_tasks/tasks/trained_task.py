@@ -130,6 +130,10 @@ def require_backbone(folder: Path, task: str, backbone: Mapping[str, str], artif
 def write_head(folder: Path, settings: TaskSettings, head: LinearHead, rule: OutOfScopeRule | None) -> None:
     tensors = {**head.tensors(), **({} if rule is None else rule.tensors())}
     (folder / HEAD_FILE).write_bytes(save(tensors))  # save_file would let nobody else read it
+    write_settings(folder, settings)
+
+
+def write_settings(folder: Path, settings: TaskSettings) -> None:
     write_json(folder / SETTINGS_FILE, {key: value for key, value in asdict(settings).items() if value is not None})
 
 

@@ -11,13 +11,12 @@ from safetensors.numpy import load_file, save
 from gpt_tasks.backbone.adapter import ADAPTER_FILE, CONFIG_FILE
 from gpt_tasks.backbone.artifact import Artifact
 from gpt_tasks.backbone.encoder_engine import EncoderEngine
-from gpt_tasks.backbone.json_files import read_json, write_json
 from gpt_tasks.errors import UserError
 from gpt_tasks.home import require_replaceable, require_writable, whole_folder
 from gpt_tasks.tasks.calibration import fit_temperature
 from gpt_tasks.tasks.classification import CHUNK, TextClassifier, require_texts
 from gpt_tasks.tasks.text_files import LabelledText
-from gpt_tasks.tasks.trained_task import HEAD_FILE, SETTINGS_FILE, WRITTEN_FILES, TrainedTask, load_task
+from gpt_tasks.tasks.trained_task import HEAD_FILE, SETTINGS_FILE, WRITTEN_FILES, TrainedTask, load_task, write_settings
 from gpt_tasks.tasks.windows import WindowReader
 from gpt_tasks.training.model_card import soup_card
 
@@ -68,8 +67,7 @@ def average_tasks(
             temperature=fit_temperature(logits, truth),
             dev={"accuracy": accuracy, "texts": len(dev), "precision": precision},
         )
-        old = read_json(folder / SETTINGS_FILE)
-        write_json(folder / SETTINGS_FILE, {**old, "temperature": settings.temperature, "dev": settings.dev})
+        write_settings(folder, settings)
         cards = [(part / "README.md").read_text("utf-8") for part in folders]
         (folder / "README.md").write_text(
             soup_card(settings, [part.resolve().name for part in folders], cards), "utf-8"
