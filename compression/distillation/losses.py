@@ -35,12 +35,12 @@ def prediction_divergence(
     itself; with fewer it can only be smaller, and still vanishes when the student agrees.
 
     Args:
-        student: log-probabilities, at the same temperature as the teacher's, [positions, vocabulary]
+        student: log-probabilities of the teacher's tokens, at the same temperature as the teacher's, [positions, k]
         reverse: KL(q ‖ p), which punishes a student for saying what the teacher would not (Gu et al. 2024)
     """
-    q = student.gather(-1, teacher.ids)  # [positions, k]
-    p = teacher.log_probabilities.float()
-    p, q = (torch.cat([kept, _rest(kept)], dim=-1) for kept in (p, q))  # [positions, k + 1]
+    p, q = (  # [positions, k + 1]
+        torch.cat([kept, _rest(kept)], dim=-1) for kept in (teacher.log_probabilities.float(), student)
+    )
     if reverse:
         p, q = q, p
     return temperature**2 * (p.exp() * (p - q)).sum(dim=-1).mean()

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from compression.distillation.log_probabilities import log_probabilities_of
 from compression.distillation.losses import (
+    LikelyTokens,
     attention_divergence,
     hidden_divergence,
     prediction_divergence,
@@ -99,17 +100,14 @@ class TextDistillation:
             hidden = self._encode(ids)
         else:
             hidden, inside = self._inside.compare(ids, self._encode)
-        logits = self._logits(hidden)  # [batch · length, vocabulary]
-        total, temperature = inside, matching.temperature
-        # Of a whole vocabulary these take as long as several layers: once for both losses, where it can be.
-        log_probabilities = logits.log_softmax(dim=-1) if matching.text or temperature == 1 else None
+        likely = self._predictions.of(list(examples)) if matching.predictions else None
+        student, following = self._log_probabilities(hidden, ids, likely)
+        total = inside
         if matching.predictions:
-            likely = self._predictions.of(list(examples))
-            student = log_probabilities if temperature == 1 else (logits / temperature).log_softmax(dim=-1)
-            divergence = prediction_divergence(student, likely, temperature, matching.reverse)
+            divergence = prediction_divergence(student, likely, matching.temperature, matching.reverse)
             total = total + matching.predictions * divergence
         if matching.text:
-            total = total + matching.text * _next_token_loss(log_probabilities, ids)
+            total = total - matching.text * following.mean()
         return total
 
     def evaluate(self) -> dict[str, float]:
@@ -119,21 +117,40 @@ class TextDistillation:
         return {"score": -perplexity, "perplexity": perplexity}
 
     def _surprise(self, ids: Tensor) -> float:
-        return _next_token_loss(self._logits(self._encode(ids)).log_softmax(dim=-1), ids).item()
+        return -self._of(_following(ids), self._encode(ids)).unflatten(0, ids.shape)[:, :-1].mean().item()
 
     def _encode(self, ids: Tensor, **watched: list[Tensor]) -> Tensor:
         return self.tuned.encode(ids, torch.ones_like(ids), **watched)
 
-    def _logits(self, hidden: Tensor) -> Tensor:
-        """[batch, length, hidden] -> [batch · length, vocabulary]"""
+    def _log_probabilities(
+        self, hidden: Tensor, ids: Tensor, likely: LikelyTokens | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """The student's, of the teacher's likely tokens [batch · length, k] at the temperature, and of the tokens that
+        really follow [batch, length - 1]; None of what isn't matched.
+
+        The head's products take as long as several layers: one reading for both, where the temperatures are the same.
+        """
+        matching, student, following = self._matching, None, None
+        if likely is None:
+            following = self._of(_following(ids), hidden)
+        elif matching.temperature == 1 and matching.text:
+            both = self._of(torch.cat([likely.ids, _following(ids)], dim=-1), hidden)
+            student, following = both[:, :-1], both[:, -1:]
+        else:
+            student = self._of(likely.ids, hidden, matching.temperature)
+            following = self._of(_following(ids), hidden) if matching.text else None
+        return student, None if following is None else following.reshape(ids.shape)[:, :-1]
+
+    def _of(self, tokens: Tensor, hidden: Tensor, temperature: float = 1.0) -> Tensor:
+        """tokens: [batch · length, k]; hidden: [batch, length, hidden]"""
         dtype, weight = training_dtype(), self.tuned.decoder.head.weight
-        return functional.linear(hidden.flatten(0, 1).to(dtype), weight.to(dtype)).float()
+        return log_probabilities_of(tokens, hidden.flatten(0, 1).to(dtype), weight.to(dtype), temperature)
 
 
-def _next_token_loss(log_probabilities: Tensor, ids: Tensor) -> Tensor:
-    """log_probabilities: [batch · length, vocabulary], ids: [batch, length]"""
-    of_next = log_probabilities.unflatten(0, ids.shape)[:, :-1].gather(-1, ids[:, 1:, None])
-    return -of_next.mean()
+def _following(ids: Tensor) -> Tensor:
+    """The token after each, [batch, length] -> [batch · length, 1]; after the last, whose follower isn't known, it is
+    the first again."""
+    return ids.roll(-1, dims=-1).reshape(-1, 1)
 
 
 class _Inside:

@@ -18,6 +18,13 @@ LOGITS = torch.randn(2, 5, 40, generator=torch.Generator().manual_seed(0)) * 3
 STUDENT, TEACHER = LOGITS
 
 
+def divergence(student, teacher, k, temperature=1.0, reverse=False):
+    """Of logits, [positions, vocabulary] each"""
+    likely = likely_tokens(teacher, k, temperature)
+    of_likely = (student / temperature).log_softmax(-1).gather(-1, likely.ids)
+    return prediction_divergence(of_likely, likely, temperature, reverse)
+
+
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
 @pytest.mark.parametrize("reverse", [False, True])
 def test_with_the_whole_vocabulary_it_is_the_kl_divergence(temperature, reverse):
@@ -25,10 +32,7 @@ def test_with_the_whole_vocabulary_it_is_the_kl_divergence(temperature, reverse)
     if reverse:
         p, q = q, p
     expected = temperature**2 * functional.kl_div(q, p, reduction="batchmean", log_target=True)
-    found = prediction_divergence(
-        (STUDENT / temperature).log_softmax(-1), likely_tokens(TEACHER, 40, temperature), temperature, reverse
-    )
-    assert torch.allclose(found, expected, atol=1e-4)
+    assert torch.allclose(divergence(STUDENT, TEACHER, 40, temperature, reverse), expected, atol=1e-4)
 
 
 def test_tokens_that_are_left_out_count_as_one():
@@ -36,22 +40,17 @@ def test_tokens_that_are_left_out_count_as_one():
     kept = p.topk(3).indices
     p, q = (torch.cat([x.gather(-1, kept), 1 - x.gather(-1, kept).sum(-1, keepdim=True)], -1) for x in (p, q))
     expected = (p * (p / q).log()).sum(-1).mean()
-    assert torch.allclose(
-        prediction_divergence(STUDENT.log_softmax(-1), likely_tokens(TEACHER, 3)), expected, atol=1e-4
-    )
+    assert torch.allclose(divergence(STUDENT, TEACHER, 3), expected, atol=1e-4)
 
 
 def test_it_vanishes_where_the_student_agrees_and_is_never_more_than_the_whole():
-    few, all_tokens = likely_tokens(TEACHER, 3), likely_tokens(TEACHER, 40)
-    assert prediction_divergence(TEACHER.log_softmax(-1), few).abs() < 1e-5
-    assert prediction_divergence(STUDENT.log_softmax(-1), few) <= prediction_divergence(
-        STUDENT.log_softmax(-1), all_tokens
-    )
+    assert divergence(TEACHER, TEACHER, 3).abs() < 1e-5
+    assert divergence(STUDENT, TEACHER, 3) <= divergence(STUDENT, TEACHER, 40)
 
 
 def test_gradient_is_that_of_the_divergence():
     student = STUDENT.clone().requires_grad_()
-    prediction_divergence(student.log_softmax(-1), likely_tokens(TEACHER, 40)).backward()
+    divergence(student, TEACHER, 40).backward()
     expected = (STUDENT.softmax(-1) - TEACHER.softmax(-1)) / len(STUDENT)  # of KL(p ‖ softmax(z)) in z
     assert torch.allclose(student.grad, expected, atol=1e-4)
 
