@@ -93,6 +93,7 @@ class Teaching(Step):
     temperature: float = Field(1.0, gt=0)
     top_k: int = Field(32, ge=1, description="of the teacher's tokens that are kept")
     reverse: bool = False
+    compile: bool = Field(False, description="compile the layers first: steps take about 3/4 of the time")
     seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")
@@ -131,6 +132,15 @@ class Recover(Teaching):
         description="instead of training: a LoRA folder, or the name of a correction that comes with the project. "
         "A text (run's --text) trains anew",
     )
+    start: str | None = Field(
+        None, description="with a text, LoRA goes on from this correction, named as adapter; see distill's --start"
+    )
+
+    @model_validator(mode="after")
+    def _start_fits(self) -> "Recover":
+        if self.start is not None and self.method != "lora":
+            raise ValueError(f"LoRA alone goes on from a correction, not {self.method}: say method: lora")
+        return self
 
 
 class Export(Step):

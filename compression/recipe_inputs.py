@@ -60,12 +60,17 @@ def _taught_by(step: Teaching, text: str | None) -> Iterator[bytes]:
     named = text or step.text
     if named is not None:
         yield from _texts(named)
+        if isinstance(step, Recover) and step.start is not None:
+            yield from _correction(step.start)
     elif isinstance(step, Recover) and step.adapter is not None:
-        folder = shipped_correction(step.adapter)
-        for name in _ADAPTER_FILES:
-            yield _read(folder / name, f"{folder} is not a LoRA adapter in PEFT's format")
+        yield from _correction(step.adapter)
     else:
         raise UserError("it trains, and needs a text: give run's --text, or a text in the recipe.")
+
+
+def _correction(named: str) -> Iterator[bytes]:
+    folder = shipped_correction(named)
+    return (_read(folder / name, f"{folder} is not a LoRA adapter in PEFT's format") for name in _ADAPTER_FILES)
 
 
 def _task(score: TaskScore) -> Iterator[bytes]:

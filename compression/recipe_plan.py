@@ -9,6 +9,7 @@ from compression.precisions import PRECISIONS, estimated_bytes
 from compression.pruning.counts import kept_count
 from compression.recipe import Bench, Check, Distill, Evaluate, Export, Prune, Recipe, Recover, Step, Teaching
 from compression.sizes import export_memory_bytes, parameters
+from gpt_tasks.errors import UserError
 from gpt_tasks.transformer.config import DecoderConfig
 
 _FLOPS = 1e11
@@ -40,17 +41,37 @@ def plan(recipe: Recipe, config: DecoderConfig, text: str | None = None) -> Iter
         UserError: sizes that don't fit the model.
     """
     original = parameters(config)
-    for number, (name, step) in enumerate(recipe.steps, 1):
-        if isinstance(step, (Prune, Distill)):
-            config = _smaller(config, step)
-        weights = parameters(config)
+    configs = _sizes_after_steps(recipe, config)
+    for number, ((name, step), smaller) in enumerate(zip(recipe.steps, configs, strict=True), 1):
+        weights = parameters(smaller)
         yield PlannedStep(
             f"{number}-{name}",
             weights,
-            _size_mb(step, config),
+            _size_mb(step, smaller),
             round(_seconds(step, name, original, weights, text) / 60, 1),
-            round(_memory(step, config, original) / 10**6),
+            round(_memory(step, smaller, original) / 10**6),
         )
+
+
+def require_sizes(recipe: Recipe, config: DecoderConfig) -> None:
+    """Of what a recipe prunes and distills.
+
+    Raises:
+        UserError: sizes that don't fit the model.
+    """
+    _sizes_after_steps(recipe, config)
+
+
+def _sizes_after_steps(recipe: Recipe, config: DecoderConfig) -> list[DecoderConfig]:
+    configs = []
+    for number, (name, step) in enumerate(recipe.steps, 1):
+        if isinstance(step, (Prune, Distill)):
+            try:
+                config = _smaller(config, step)
+            except UserError as error:
+                raise UserError(f"The recipe {recipe.name}, step {number}, {name}: {error}") from error
+        configs.append(config)
+    return configs
 
 
 def _smaller(config: DecoderConfig, step: Prune | Distill) -> DecoderConfig:
@@ -62,6 +83,10 @@ def _smaller(config: DecoderConfig, step: Prune | Distill) -> DecoderConfig:
             return fresh_sizes(config, step.layers, step.hidden_size, step.feed_forward_size)
         return replace(config, layers=len(every_nth(config.layers, every)), layer_sizes=None)
     if step.method == "depth":
+        if step.layers and step.layers[-1] >= config.layers:
+            raise UserError(
+                f"it keeps the layers {step.layers}, but the model has those from 0 to {config.layers - 1}."
+            )
         layers = len(step.layers) if step.layers else kept_count(config.layers, step.sparsity)
         return replace(config, layers=layers, layer_sizes=None)
     if step.method == "feed-forward":
@@ -103,7 +128,7 @@ def _seconds(step: Step, name: str, original: int, weights: int, text: str | Non
 def _memory(step: Step, config: DecoderConfig, original: int) -> float:
     weights = 4 * parameters(config)
     if isinstance(step, Teaching):
-        logits = 3 * 4 * step.tokens_per_batch * config.vocabulary_size
+        logits = 4 * step.tokens_per_batch * config.vocabulary_size
         copies = 2 if step.method == "lora" else 6
         return 600e6 + copies * weights + logits + 4 * original
     if isinstance(step, Export):

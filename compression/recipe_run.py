@@ -20,6 +20,7 @@ from pathlib import Path
 from compression.model_or_artifact import open_model_or_artifact
 from compression.recipe import Bench, Evaluate, Export, Quantize, Recipe, Step, Teaching
 from compression.recipe_inputs import input_hashes
+from compression.recipe_plan import require_sizes
 from compression.recipe_steps import WORK, Place, baseline
 from compression.results import RESULTS, collect
 from gpt_tasks.backbone.artifact import FORMAT
@@ -73,10 +74,12 @@ class RecipeRun:
             began: is told a step's number and name, and whether it is skipped
 
         Raises:
-            UserError: an input that isn't there, before the first step; a step that failed: those before it are kept.
+            UserError: an input that isn't there or sizes that don't fit, before the first step; a step that failed:
+                those before it are kept.
         """
         inputs = input_hashes(self.recipe, self.text)
         original = open_model_or_artifact(self.recipe.model, self.report)
+        require_sizes(self.recipe, original.config)
         (self.out / "steps").mkdir(parents=True, exist_ok=True)
         self._key = _hash(_VERSION, FORMAT, content_hash(original))
         found = {}

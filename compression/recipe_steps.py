@@ -91,13 +91,16 @@ def _teach(step: Teaching, place: Place, teacher: Model, student: Model) -> dict
     matching = Matching(
         step.predictions, step.own_text, step.hidden, step.attention, step.temperature, step.top_k, step.reverse
     )
-    options = teaching_options(step.method, step.epochs, step.learning_rate, step.tokens_per_batch, step.seed)
+    options = teaching_options(
+        step.method, step.epochs, step.learning_rate, step.tokens_per_batch, step.seed, compiled=step.compile
+    )
+    start = step.start if isinstance(step, Recover) else None
     return distil(
         teacher,
         student,
         read_texts(Path(named).expanduser()),
         place.out,
-        Distillation(step.method, step.rank, step.window, step.tokens, matching),
+        Distillation(step.method, step.rank, step.window, step.tokens, matching, start),
         options,
         resume=True,
         report=place.report,

@@ -109,6 +109,7 @@ class TestRefused:
             ([{"distill": {"student": "half"}}, "export"], "not 'half'"),
             ([{"distill": {"student": "fresh"}}, "export"], "needs a number of layers"),
             ([{"distill": {"hidden_size": 64}}, "export"], "of a fresh student, not of every-2nd"),
+            ([DEPTH, {"recover": {"start": "half-depth"}}, "export"], "LoRA alone goes on from a correction, not full"),
             ([{"distill": {"predictions": 0, "own_text": 0}}, "export"], "must be more than 0"),
             (["export", "bench", "evaluate", "quantize"], "bench and evaluate before it.*Put quantize first"),
             (["export", "evaluate", {"evaluate": {"tokens": 300}}], "step 3, evaluate: there is one before it"),
@@ -147,6 +148,7 @@ class TestRefused:
             ({"recover": {"text": "/nowhere"}}, "/nowhere can't be read"),
             ({"recover": {"adapter": "half-dept"}}, "no correction half-dept"),
             ({"recover": {"adapter": "{here}"}}, "is not a LoRA adapter"),
+            ({"recover": {"method": "lora", "text": "README.md", "start": "half-dept"}}, "no correction half-dept"),
             ({"prune": {"method": "wanda", "text": "{here}"}}, r"no \.txt files"),
             ({"export": {"calibration": "/nowhere"}}, "/nowhere can't be read"),
             ({"evaluate": {"text": "/nowhere"}}, "/nowhere can't be read"),
@@ -473,8 +475,40 @@ def test_a_planned_student_has_the_sizes_that_it_gets(tiny, tmp_path, options):
     assert next(plan(recipe, teacher.config)).parameters == parameters(student.config)
 
 
-def test_a_student_that_the_model_has_no_layers_for(tiny, tmp_path):
-    recipe = written(tmp_path, {"distill": {"student": "every-9th"}}, EXPORT, model=str(tiny))
-    (tmp_path / "t.txt").write_text("hello")
-    with pytest.raises(UserError, match="take n from 2 to 4"):
-        dry_run(recipe, tmp_path / "out", "--text", str(tmp_path / "t.txt"))
+@pytest.mark.parametrize(
+    "step, said",
+    [
+        ({"distill": {"student": "every-9th"}}, "step 1, distill: .*take n from 2 to 4"),
+        (
+            {"prune": {"method": "depth", "layers": [0, 9]}},
+            r"step 1, prune: it keeps the layers \[0, 9\].* from 0 to 3",
+        ),
+        ({"prune": {"method": "depth", "sparsity": 0.1}}, "step 1, prune: .*removes 0 of 4 layers"),
+    ],
+)
+def test_what_the_model_has_no_layers_for_before_the_first_step(tiny, tmp_path, text, step, said):
+    recipe = written(tmp_path, step, EXPORT, model=str(tiny))
+    with pytest.raises(UserError, match=said):
+        dry_run(recipe, tmp_path / "out", "--text", text)
+    with pytest.raises(UserError, match=said):
+        RecipeRun(read_recipe(recipe), tmp_path / "out", text).run("t")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_recovery_that_goes_on_from_a_correction(tiny, tmp_path, text):
+    recover = {"method": "lora", "rank": 2, "tokens": 4096, "window": 64, "tokens_per_batch": 512}
+    first = read_recipe(written(tmp_path, DEPTH, {"recover": recover}, EXPORT, model=str(tiny)))
+    RecipeRun(first, tmp_path / "first", text).run("t")
+    start = tmp_path / "first" / "steps" / "2-recover" / "adapter"
+    going_on = {"recover": {**recover, "start": str(start), "seed": 1}}
+    RecipeRun(read_recipe(written(tmp_path, DEPTH, going_on, EXPORT, model=str(tiny))), tmp_path / "more", text).run(
+        "t"
+    )
+    pruned = open_model(str(tmp_path / "more" / "steps" / "1-prune"))
+    distillation = Distillation("lora", 2, 64, 4096, start=str(start))
+    options = teaching_options("lora", 1.0, None, 512, 1)
+    distil(open_model(str(tiny)), pruned, read_texts(Path(text)), tmp_path / "alone", distillation, options)
+    weights = "adapter/adapter_model.safetensors"
+    alone = (tmp_path / "alone" / weights).read_bytes()
+    assert (tmp_path / "more" / "steps" / "2-recover" / weights).read_bytes() == alone
+    assert (start / "adapter_model.safetensors").read_bytes() != alone
