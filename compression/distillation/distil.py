@@ -128,7 +128,7 @@ def distil(
         go_on_from(tuned, modules, *read_pairs(correction, student.hugging_face_config), correction)
     inside = load_decoder(teacher.weights).to(training_dtype()) if matching.looks_inside else None
     objective = TextDistillation(tuned, windows.train, windows.dev, predictions, matching, inside)
-    data = hashlib.sha256(f"{windows.fingerprint} {content_hash(teacher)} {content_hash(student)}".encode())
+    data = hashlib.sha256(f"{windows.fingerprint} {content_hash(teacher)}".encode())
     figures = run_training(
         objective, student, distillation, options, data.hexdigest(), out, resume=resume, report=report
     )
