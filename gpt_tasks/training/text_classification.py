@@ -4,14 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from gpt_tasks.backbone.torch_engine import load_decoder
 from gpt_tasks.backbone.weights import Model
 from gpt_tasks.errors import UserError
 from gpt_tasks.home import require_replaceable, require_writable
-from gpt_tasks.progress import Progress, Report, silent
+from gpt_tasks.progress import Report, silent
 from gpt_tasks.tasks.classification import TextClassifier
 from gpt_tasks.tasks.trained_task import SETTINGS_FILE, WRITTEN_FILES
 from gpt_tasks.tasks.windows import WindowReader, window_size
@@ -23,8 +22,7 @@ from gpt_tasks.training.model_card import model_card
 from gpt_tasks.training.objectives import Classification, Classifier, JointClassification, TaskTeacher
 from gpt_tasks.training.options import TrainingOptions
 from gpt_tasks.training.task_run import chosen_modules, data_fingerprint, load_tokenizer, run_training, write_trained
-
-_CHUNK = 256  # texts that the teacher reads before it is told how far it is
+from gpt_tasks.training.teacher_answers import teacher_answers
 
 
 def train_task(
@@ -145,13 +143,8 @@ def _ask(teacher: TextClassifier, data: TaskData, training: TaskTraining, report
     if missing:
         raise UserError(f"The teacher {training.teacher} hasn't got the label {missing[0]!r} of the data.")
     columns = [teacher.task.labels.index(label) for label in data.labels]
-    logits = []
-    for begin in range(0, len(data.train), _CHUNK):
-        logits += [
-            scored.logits[columns] for scored in teacher.score([row.text for row in data.train[begin:][:_CHUNK]])
-        ]
-        report(Progress("teaching", len(logits), len(data.train), "texts"))
-    return TaskTeacher(torch.tensor(np.array(logits)), training.teacher_weight, training.teacher_temperature)
+    logits = teacher_answers(teacher, [row.text for row in data.train], report)[:, columns]
+    return TaskTeacher(torch.from_numpy(logits), training.teacher_weight, training.teacher_temperature)
 
 
 def _build_tuned(model: Model, training: TaskTraining) -> tuple[TunedDecoder, dict[str, tuple[str, ...]]]:

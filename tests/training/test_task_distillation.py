@@ -1,6 +1,7 @@
 """A task's answers on a larger model are what a smaller one learns."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,9 +15,11 @@ from gpt_tasks.errors import UserError
 from gpt_tasks.tasks.classification import TextClassifier
 from gpt_tasks.tasks.trained_task import load_task
 from gpt_tasks.tasks.windows import WindowReader
+from gpt_tasks.training import teacher_answers as teacher_answers_module
 from gpt_tasks.training.classification_data import TaskTraining
 from gpt_tasks.training.objectives import TaskTeacher
 from gpt_tasks.training.options import TrainingOptions
+from gpt_tasks.training.teacher_answers import teacher_answers
 from gpt_tasks.training.text_classification import train_task
 
 OPTIONS = TrainingOptions(epochs=4, learning_rate=1e-2, tokens_per_batch=256)
@@ -29,6 +32,11 @@ def write_data(folder, labels=("good", "bad")):
                 for word, label in zip(("hello the", "hell hell"), labels, strict=True)]  # fmt: skip
         (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("GPT_TASKS_HOME", str(tmp_path / "home"))
 
 
 @pytest.fixture
@@ -72,3 +80,20 @@ def test_a_teacher_with_other_labels_is_refused(teacher, tiny_folder, tmp_path):
             OPTIONS,
             teacher=teacher,
         )
+
+
+def test_answers_are_kept_and_belong_to_their_teacher_and_its_texts(teacher, monkeypatch):
+    monkeypatch.setattr(teacher_answers_module, "_CHUNK", 4)
+    read = []
+    score = teacher.score
+    monkeypatch.setattr(teacher, "score", lambda texts: read.extend(texts) or score(texts))
+    texts = [f"hello {number}" for number in range(10)]
+    first = teacher_answers(teacher, texts)
+    np.testing.assert_allclose(first, [scored.logits for scored in score(texts)], rtol=1e-4, atol=1e-4)
+    assert read == texts
+    np.testing.assert_array_equal(teacher_answers(teacher, texts), first)
+    assert read == [*texts, *texts[:4]]  # by which it was known again
+    assert teacher_answers(teacher, [*texts, "the"]).shape[0] == 11
+    changed = replace(teacher.task, head=replace(teacher.task.head, bias=teacher.task.head.bias + 1))
+    monkeypatch.setattr(teacher, "task", changed)
+    np.testing.assert_allclose(teacher_answers(teacher, texts), first + 1, rtol=1e-4, atol=1e-4)
