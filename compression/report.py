@@ -130,9 +130,14 @@ def _times(row: Mapping, reference: Mapping | None) -> dict[str, float]:
 def different_texts(runs: Sequence[Mapping]) -> dict[str, str]:
     """Run -> which text its perplexity is of; empty where all are of the same one."""
     measured = [run for run in runs if any(row.get("perplexity") is not None for row in run["variants"])]
-    if all(run.get("text") == measured[0].get("text") for run in measured):
+    if len({_content(run.get("text")) for run in measured}) < 2:
         return {}
     return {run["name"]: _described(run.get("text")) for run in measured}
+
+
+def _content(text: Mapping | None) -> tuple | None:
+    """What was read, whatever the file was called."""
+    return None if text is None else tuple(text[name] for name in ("sha256", "window", "tokens"))
 
 
 def _described(text: Mapping | None) -> str:

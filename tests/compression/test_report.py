@@ -129,7 +129,8 @@ def test_runs_of_one_recipe_are_told_apart(folder, tmp_path):
 def test_different_texts_are_named(tmp_path):
     others = {**TEXT, "name": None, "sha256": "2" * 64}
     runs = [{**results(name, text=text), "name": name} for name, text in (("x", TEXT), ("y", others), ("z", None))]
-    assert different_texts(runs[:1] * 2) == {}
+    copy = {**results("w", text={**TEXT, "name": "a-copy.txt"}), "name": "w"}
+    assert different_texts([runs[0], copy]) == {}
     said = different_texts(runs)
     assert "valid.txt (300 tokens" in said["x"] and "project's own" in said["y"] and "didn't record" in said["z"]
     write_report(runs, tmp_path / "mixed")
