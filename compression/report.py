@@ -26,6 +26,8 @@ _PANELS = (
 """figure, its axis, and whether more is better"""
 _SPEEDS = ("decode_tokens_per_second", "prefill_tokens_per_second")
 _COLOURS = ("#4c4c4c", "#c2410c", "#0369a1", "#15803d", "#7e22ce", "#db2777", "#854d0e")
+_LABEL_HEIGHTS = (5, -13, 16, -24, 27)
+"""of a label over its dot, in points, in the order in which they are tried"""
 _INK, _GRID = "#1f2328", "#d0d7de"
 
 
@@ -173,11 +175,15 @@ def draw_trade_off(variants: Sequence[Mapping], title: str = "") -> bytes:
     figure = Figure(figsize=(13, 0.5 + 4.2 * len(qualities)), layout="constrained")
     figure.suptitle(title, color=_INK, fontsize=10)
     grid = figure.subplots(len(qualities), len(_PANELS), squeeze=False)
+    labels = []
     for quality, line in zip(qualities, grid, strict=True):
         for axes, panel in zip(line, _PANELS, strict=True):
-            _draw_panel(axes, drawn, quality, *panel, colours)
+            labels.append((axes, _draw_panel(axes, drawn, quality, *panel, colours)))
     dots = [Line2D([], [], marker="o", linestyle="", color=colour, label=name) for name, colour in colours.items()]
     figure.legend(handles=dots, loc="outside lower center", ncols=min(6, len(dots)), frameon=False)
+    figure.draw_without_rendering()  # where things are is known from here on
+    for axes, labelled in labels:
+        label_dots(axes, labelled)
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=120)
     return stream.getvalue()
@@ -208,7 +214,11 @@ def _draw_panel(
     label: str,
     more_is_better: bool,
     colours: Mapping[str, str],
-) -> None:
+) -> list[tuple[tuple[float, float], str, str]]:
+    """
+    Returns:
+        of each dot its place, its label and its colour
+    """
     axes.set_xlabel(label, color=_INK)
     axes.set_ylabel(quality.label, color=_INK)
     axes.grid(color=_GRID, linewidth=0.6)
@@ -216,25 +226,31 @@ def _draw_panel(
     rows = [row for row in variants if row.get(key) is not None and quality.of(row) is not None]
     if not rows:
         axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes, color=_INK)
-        return
+        return []
     places = [(row[key], quality.of(row)) for row in rows]
     best = sorted(pareto(places, more_is_better, quality.more_is_better))
     axes.plot(*zip(*best, strict=True), color=_GRID, linewidth=3, zorder=1)
     for row, place in zip(rows, places, strict=True):
         axes.scatter(*place, color=colours[row["name"]], s=42, zorder=2)
-        axes.annotate(
-            row["precision"],
-            place,
-            xytext=(5, 5),
-            textcoords="offset points",
-            fontsize=8,
-            color=colours[row["name"]],
-        )
     axes.margins(0.18)
     if quality is _PERPLEXITY:
         axes.set_yscale("log", base=2)
         axes.yaxis.set_major_formatter("{x:g}")
         axes.set_ylim(bottom=min(0.9, axes.get_ylim()[0]))
+    return [(place, row["precision"], colours[row["name"]]) for row, place in zip(rows, places, strict=True)]
+
+
+def label_dots(axes: "Axes", labels: Sequence[tuple[tuple[float, float], str, str]]) -> None:
+    """Each label right above its dot, or where that would hide another one, below, or further above."""
+    taken = []
+    for place, text, colour in labels:
+        label = axes.annotate(text, place, xytext=(5, 0), textcoords="offset points", fontsize=8, color=colour)
+        for height in _LABEL_HEIGHTS:
+            label.xyann = 5, height
+            box = label.get_window_extent()
+            if not any(box.overlaps(other) for other in taken):
+                break
+        taken.append(box)
 
 
 def pareto(

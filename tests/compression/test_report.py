@@ -3,15 +3,18 @@
 import json
 import struct
 from argparse import Namespace
+from itertools import combinations
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from compression.commands import report as command
 from compression.report import (
     different_texts,
     draw_trade_off,
     drawn_variants,
+    label_dots,
     merged_variants,
     pareto,
     run_names,
@@ -137,6 +140,17 @@ def test_different_texts_are_named(tmp_path):
     assert "The perplexities are of different texts" in (tmp_path / "mixed.html").read_text()
     write_report(runs[:1], tmp_path / "single")
     assert "of different texts" not in (tmp_path / "single.html").read_text()
+
+
+def test_no_label_hides_another():
+    figure = Figure(layout="constrained")
+    axes = figure.subplots()
+    places = [(1.0, 1.0), (1.0, 1.0), (1.01, 1.0), (3.0, 2.0)]
+    axes.scatter(*zip(*places, strict=True))
+    figure.draw_without_rendering()
+    label_dots(axes, [(place, "int8_fastest", "black") for place in places])
+    boxes = [label.get_window_extent() for label in axes.texts]
+    assert len(boxes) == 4 and not any(a.overlaps(b) for a, b in combinations(boxes, 2))
 
 
 def test_a_name_with_a_dot_is_kept(tmp_path):
