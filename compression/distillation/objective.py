@@ -130,14 +130,12 @@ class TextDistillation:
 
         The head's products take as long as several layers: one reading for both, where the temperatures are the same.
         """
-        matching, student, following = self._matching, None, None
-        if likely is None:
-            following = self._of(_following(ids), hidden)
-        elif matching.temperature == 1 and matching.text:
+        matching = self._matching
+        if likely is not None and matching.text and matching.temperature == 1:
             both = self._of(torch.cat([likely.ids, _following(ids)], dim=-1), hidden)
             student, following = both[:, :-1], both[:, -1:]
         else:
-            student = self._of(likely.ids, hidden, matching.temperature)
+            student = None if likely is None else self._of(likely.ids, hidden, matching.temperature)
             following = self._of(_following(ids), hidden) if matching.text else None
         return student, None if following is None else following.reshape(ids.shape)[:, :-1]
 
