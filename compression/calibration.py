@@ -69,7 +69,7 @@ def walk(decoder: Decoder, ids: Tensor) -> Iterator[tuple[int, DecoderBlock, Run
     for layer, block in enumerate(decoder.blocks):
 
         def run(sequences: int | None = None, block: DecoderBlock = block, x: Tensor = x) -> Tensor:
-            return block(x[:sequences], positions[:sequences], mask, decoder.rotary)[0]
+            return block(x[:sequences], positions[:sequences], mask, decoder.rotary, blockwise=True)[0]
 
         yield layer, block, run
         x = run()

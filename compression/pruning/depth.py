@@ -75,7 +75,7 @@ def greedy(decoder: Decoder, ids: Tensor, kept: int, done: Callable[[], None] = 
 
     def run(x: Tensor, layers: Sequence[int]) -> Tensor:
         for layer in layers:
-            x = decoder.blocks[layer](x, positions, mask, decoder.rotary)[0]
+            x = decoder.blocks[layer](x, positions, mask, decoder.rotary, blockwise=True)[0]
         return x
 
     while len(left) > kept:

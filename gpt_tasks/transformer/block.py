@@ -32,10 +32,11 @@ class DecoderBlock(nn.Module):
         rotary: RotaryPositions | None = None,
         cache: KeyValueCache | None = None,
         layer: int = 0,
-    ) -> tuple[Tensor, Tensor]:
+        blockwise: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
         """x: [batch, sequence, hidden] -> the same, and the attention weights
-        [batch, query_heads, sequence, keys]"""
-        gathered, weights = self.attention(self.attention_norm(x), position_ids, mask, rotary, cache, layer)
+        [batch, query_heads, sequence, keys], if not `blockwise`: see `MultiHeadAttention`"""
+        gathered, weights = self.attention(self.attention_norm(x), position_ids, mask, rotary, cache, layer, blockwise)
         x = x + gathered
         x = x + self.feed_forward(self.feed_forward_norm(x))
         return x, weights

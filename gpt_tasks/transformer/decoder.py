@@ -111,8 +111,9 @@ class Decoder(nn.Module):
 
         if self.position_embedding is not None:
             x = x + self.position_embedding(position_ids)
+        blockwise = causal and attentions is None
         for layer, block in enumerate(self.blocks):
-            x, weights = block(x, position_ids, mask, self.rotary, cache, layer)
+            x, weights = block(x, position_ids, mask, self.rotary, cache, layer, blockwise)
             if attentions is not None:
                 attentions.append(weights)
             if layer_outputs is not None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from gpt_tasks.transformer.attention import scaled_dot_product_attention
+from gpt_tasks.transformer.attention import causal_attention, scaled_dot_product_attention
 from gpt_tasks.transformer.config import DecoderConfig
 from gpt_tasks.transformer.decoder import Decoder
 from gpt_tasks.transformer.feed_forward import gelu, gelu_tanh, silu
@@ -65,6 +65,16 @@ def test_a_query_that_sees_nothing_is_finite():
     query, key, value = torch.randn(3, 1, 2, 4).unbind(0)
     gathered, _ = scaled_dot_product_attention(query, key, value, torch.zeros(2, 2, dtype=torch.bool))
     assert gathered.isfinite().all()
+
+
+@pytest.mark.parametrize(("queries", "keys", "window"), [(1, 700, None), (600, 600, None), (300, 700, None), (600, 600, 40)])
+def test_causal_attention_in_blocks_is_pytorchs(queries, keys, window):
+    query, key, value = torch.randn(2, 3, queries, 8), torch.randn(2, 3, keys, 8), torch.randn(2, 3, keys, 8)
+    padded = torch.ones(2, 1, 1, keys, dtype=torch.bool)
+    padded[1, ..., 3:6] = False
+    for mask in (causal_mask(queries, keys, window), causal_mask(queries, keys, window) & padded):
+        expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, mask)
+        torch.testing.assert_close(causal_attention(query, key, value, mask), expected)
 
 
 def test_causal_mask_by_hand():
