@@ -113,7 +113,14 @@ def distil(
     matching = distillation.matching
     predictions = None
     if matching.predictions:
-        predictions = teacher_predictions(teacher, windows.train, matching.top_k, matching.temperature, report)
+        predictions = teacher_predictions(
+            teacher,
+            windows.train,
+            matching.top_k,
+            matching.temperature,
+            compiled=options.compiled,
+            report=report,
+        )
     modules = adapter_modules(student.hugging_face_config)
     decoder = load_decoder(student.weights)
     if distillation.method == "lora":

@@ -13,6 +13,7 @@ from gpt_tasks.backbone.weights import Model, content_hash
 from gpt_tasks.home import require_free_space, whole_folder, writable_home
 from gpt_tasks.progress import Progress, Report, silent
 from gpt_tasks.training.arithmetic import training_dtype
+from gpt_tasks.training.compiled_layers import compile_layers
 
 _BATCH_TOKENS = 2048
 _IDS, _LOG_PROBABILITIES = "ids.npy", "log_probabilities.npy"
@@ -35,15 +36,16 @@ class TeacherPredictions:
 
 
 def teacher_predictions(
-    teacher: Model, windows: Tensor, k: int, temperature: float, report: Report = silent
+    teacher: Model, windows: Tensor, k: int, temperature: float, *, compiled: bool = False, report: Report = silent
 ) -> TeacherPredictions:
     """From the cache folder, or computed and kept there.
 
     Args:
         windows: int64 [windows, length]
+        compiled: see `compile_layers`
 
     Raises:
-        UserError: a full disk, a cache that can't be written.
+        UserError: no compiler, where one is asked for, a full disk, a cache that can't be written.
     """
     k = min(k, teacher.config.vocabulary_size)
     key = hashlib.sha256(windows.numpy().tobytes())
@@ -54,13 +56,17 @@ def teacher_predictions(
         shape = (*windows.shape, k)
         require_free_space(folder.parent, int(np.prod(shape)) * 6 // 10**6 + 1, "keep the teacher's predictions")
         with whole_folder(folder) as part:
-            _predict(teacher, windows, k, temperature, part, report)
+            _predict(teacher, windows, k, temperature, compiled, part, report)
     return TeacherPredictions(folder)
 
 
 @torch.inference_mode()
-def _predict(teacher: Model, windows: Tensor, k: int, temperature: float, folder: Path, report: Report) -> None:
+def _predict(
+    teacher: Model, windows: Tensor, k: int, temperature: float, compiled: bool, folder: Path, report: Report
+) -> None:
     decoder = load_decoder(teacher.weights).to(training_dtype())
+    if compiled:
+        compile_layers(decoder, one_length=True)
     shape = (*windows.shape, k)
     ids = np.lib.format.open_memmap(folder / _IDS, "w+", np.uint32, shape)
     log_probabilities = np.lib.format.open_memmap(folder / _LOG_PROBABILITIES, "w+", np.float16, shape)

@@ -1,14 +1,11 @@
 """What every training of a task does around the trainer: the run's folder, the task's, and what both start from."""
 
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-
-from torch import nn
 
 from gpt_tasks.backbone.architectures import adapter_modules
 from gpt_tasks.backbone.tokenizer import Tokenizer
@@ -16,11 +13,11 @@ from gpt_tasks.backbone.weights import Model, content_hash
 from gpt_tasks.errors import UserError
 from gpt_tasks.home import whole_folder
 from gpt_tasks.progress import Report
+from gpt_tasks.training.compiled_layers import compile_layers
 from gpt_tasks.training.loss_picture import draw_loss
 from gpt_tasks.training.objectives import Objective
 from gpt_tasks.training.options import TrainingOptions
 from gpt_tasks.training.trainer import LOG_NAME, Trainer
-from gpt_tasks.transformer.block import DecoderBlock
 
 
 def run_training(
@@ -45,31 +42,14 @@ def run_training(
         the figures on dev
 
     Raises:
-        UserError: no compiler, where `options.compiled` asks for one; see `Trainer`.
+        UserError: see `compile_layers`, where the options ask for it, and `Trainer`.
     """
     if options.compiled:
-        _compile_layers(objective.model, one_length=len(set(objective.lengths)) == 1)
+        compile_layers(objective.model, one_length=len(set(objective.lengths)) == 1)
     run = training_folder(out)
     run.mkdir(parents=True, exist_ok=True)
     identity = {**asdict(training), "data": data, "model": content_hash(model)}
     return Trainer(objective, options, run, resume=resume, identity=identity, report=report).run()
-
-
-def _compile_layers(model: nn.Module, *, one_length: bool) -> None:
-    """Each layer by itself: they are alike, so that the first one's code serves all.
-
-    Args:
-        one_length: all examples are equally long: code for that length, which takes 9/10 of the time
-    """
-    compiler = os.environ.get("CXX", "g++")  # as PyTorch looks for it
-    if shutil.which(compiler) is None:
-        raise UserError(
-            f"Compiling needs a C++ compiler, and {compiler} isn't found. Install one (Debian: g++ and python3-dev), "
-            "or leave --compile out."
-        )
-    for module in model.modules():
-        if isinstance(module, DecoderBlock):
-            module.compile(dynamic=None if one_length else True)
 
 
 def write_trained(out: Path, tasks: Mapping[Path, Callable[[Path], str]]) -> None:
