@@ -16,7 +16,8 @@ from time import monotonic
 import yaml
 from filelock import FileLock, Timeout
 
-from compression.recipe import Prune, Recipe, Recover, recipe_names
+from compression.recipe import Recipe, recipe_names
+from compression.recipe_options import Prune, Recover
 from compression.results import RESULTS
 from gpt_tasks.child_process import failure_of, start_command
 from gpt_tasks.errors import UserError

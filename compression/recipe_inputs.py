@@ -4,7 +4,8 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from compression.recipe import Evaluate, Export, Prune, Recipe, Recover, Step, TaskScore, Teaching
+from compression.recipe import Recipe
+from compression.recipe_options import Evaluate, Export, Prune, Recover, Step, TaskScore, Teaching
 from compression.texts import read_text, read_texts
 from compression.variants import shipped_correction
 from gpt_tasks.backbone.adapter import ADAPTER_FILE, CONFIG_FILE

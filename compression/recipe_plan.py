@@ -7,7 +7,8 @@ from compression.block_settings import BlockSettings
 from compression.distillation.student_sizes import every_nth, every_of, fresh_sizes
 from compression.precisions import PRECISIONS, estimated_bytes
 from compression.pruning.counts import kept_count
-from compression.recipe import Bench, Check, Distill, Evaluate, Export, Prune, Recipe, Recover, Step, Teaching
+from compression.recipe import Recipe
+from compression.recipe_options import Bench, Check, Distill, Evaluate, Export, Prune, Recover, Step, Teaching
 from compression.sizes import export_memory_bytes, parameters
 from gpt_tasks.errors import UserError
 from gpt_tasks.transformer.config import DecoderConfig

@@ -18,8 +18,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from compression.model_or_artifact import open_model_or_artifact
-from compression.recipe import Bench, Evaluate, Export, Quantize, Recipe, Step, Teaching
+from compression.recipe import Recipe
 from compression.recipe_inputs import input_hashes
+from compression.recipe_options import Bench, Evaluate, Export, Quantize, Step, Teaching
 from compression.recipe_plan import require_sizes
 from compression.recipe_steps import WORK, Place, baseline
 from compression.results import RESULTS, collect

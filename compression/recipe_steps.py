@@ -13,7 +13,7 @@ from compression.export import Request, export
 from compression.graph_sizes import sizes_by_kind
 from compression.measuring import evaluate_artifacts
 from compression.model_or_artifact import open_model_or_artifact
-from compression.recipe import Bench, Check, Distill, Evaluate, Export, Prune, Quantize, Recover, Step, Teaching
+from compression.recipe_options import Bench, Check, Distill, Evaluate, Export, Prune, Quantize, Recover, Step, Teaching
 from compression.sizes import parameters
 from compression.texts import read_text, read_texts
 from compression.variants import apply_correction, shipped_correction

@@ -29,8 +29,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from compression.model_or_artifact import read_config_of
-from compression.recipe import STEPS, Recipe, evaluated_on, options_of, read_recipe, recipe_names
+from compression.recipe import Recipe, evaluated_on, read_recipe, recipe_names
 from compression.recipe_inputs import input_hashes
+from compression.recipe_options import STEPS, options_of
 from compression.recipe_plan import plan
 from compression.recipe_run import RecipeRun
 from compression.report import write_report
@@ -49,8 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--text",
         metavar="PATH",
-        help="a text file or a folder of .txt that distill and recover learn from; a correction that comes with the "
-        "project is trained anew then",
+        help="a text file or a folder of .txt that distill and recover learn from; the shipped recipes go on from the "
+        "correction that comes with the project then",
     )
     parser.add_argument(
         "--evaluate-on",

@@ -21,8 +21,9 @@ from compression.distillation.students import begin_student
 from compression.distillation.teacher import teacher_predictions
 from compression.export import Request, export
 from compression.pruning.counts import kept_count
-from compression.recipe import STEPS, evaluated_on, make_recipe, read_recipe, recipe_names
+from compression.recipe import evaluated_on, make_recipe, read_recipe, recipe_names
 from compression.recipe_inputs import input_hashes
+from compression.recipe_options import STEPS
 from compression.recipe_plan import plan
 from compression.recipe_run import RecipeRun
 from compression.report import write_report
@@ -185,7 +186,7 @@ def dry_run(recipe, out, *options):
 
 def small(recipe):
     """With so little training and measuring that it takes seconds."""
-    changes = {"tokens": 2048, "window": 64, "tokens_per_batch": 256, "rank": 2}
+    changes = {"tokens": 2048, "window": 64, "tokens_per_batch": 256, "rank": 2, "start": None}
     steps = []
     for name, step in recipe.steps:
         values = {key: value for key, value in changes.items() if key in type(step).model_fields}

@@ -67,7 +67,9 @@ def test_a_query_that_sees_nothing_is_finite():
     assert gathered.isfinite().all()
 
 
-@pytest.mark.parametrize(("queries", "keys", "window"), [(1, 700, None), (600, 600, None), (300, 700, None), (600, 600, 40)])
+@pytest.mark.parametrize(
+    ("queries", "keys", "window"), [(1, 700, None), (600, 600, None), (300, 700, None), (600, 600, 40)]
+)
 def test_causal_attention_in_blocks_is_pytorchs(queries, keys, window):
     query, key, value = torch.randn(2, 3, queries, 8), torch.randn(2, 3, keys, 8), torch.randn(2, 3, keys, 8)
     padded = torch.ones(2, 1, 1, keys, dtype=torch.bool)
