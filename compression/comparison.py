@@ -15,6 +15,7 @@ from gpt_tasks.backbone.ort_engine import OrtEngine
 from gpt_tasks.backbone.safetensors_reader import SINGLE_NAME
 from gpt_tasks.backbone.weights import DEFAULT
 from gpt_tasks.home import home
+from gpt_tasks.tasks.prompt import too_long
 from gpt_tasks.tasks.trained_task import SETTINGS_FILE, SHIPPED
 
 FEWEST, MOST = 2, 4
@@ -102,7 +103,8 @@ def compressible() -> dict[str, str]:
     their weights are those that they began with, and quantized numbers are not quantized again.)"""
     found = {}
     for name in filter(is_built, _run_names()):
-        checkpoints = [file.parent for file in (home() / "recipes" / name / "steps").glob(f"*/{SINGLE_NAME}")]
+        # A folder that is being written begins with a dot.
+        checkpoints = [file.parent for file in (home() / "recipes" / name / "steps").glob(f"[0-9]*/{SINGLE_NAME}")]
         if checkpoints:
             found[name] = str(max(checkpoints, key=lambda step: int(step.name.split("-")[0])))
     return found
@@ -132,7 +134,6 @@ class Answer:
     variant: Variant
     pieces: list[str] = field(default_factory=list)
     """one a token"""
-    ids: list[int] = field(default_factory=list)
     size_mb: float = 0.0
     memory_mb: float = 0.0
     """what loading it added to the process, in 10^6 bytes"""
@@ -153,7 +154,7 @@ def answer(variant: Variant, prompt: str, tokens: int, as_chat: bool) -> Iterato
         as_chat: the prompt is a message to an assistant
 
     Raises:
-        UserError: a folder that is damaged, a model without a chat template.
+        UserError: a folder that is damaged, a model without a chat template, a prompt longer than its context.
     """
     artifact = Artifact(variant.folder)
     before, begin = _resident_mb(), perf_counter()
@@ -162,7 +163,10 @@ def answer(variant: Variant, prompt: str, tokens: int, as_chat: bool) -> Iterato
     found.load_seconds = perf_counter() - begin
     messages = [{"role": "user", "content": prompt}]
     ids = tokenizer.encode_chat(messages) if as_chat else tokenizer.encode(prompt)
-    ids = ids[-(engine.config.context_length - tokens) :] or [0]
+    room = engine.config.context_length - tokens
+    if len(ids) > room:
+        raise too_long("The prompt", len(prompt), room, key="prompt_too_long")
+    ids = ids or [0]
     cache, decoder = engine.new_cache(), tokenizer.stream_decoder()
     begin = first = perf_counter()
     logits = engine.read(ids, cache)
@@ -175,7 +179,6 @@ def answer(variant: Variant, prompt: str, tokens: int, as_chat: bool) -> Iterato
             found.tokens_per_second = (count - 1) / (perf_counter() - first)
         if token in artifact.end_ids:
             break
-        found.ids.append(token)
         found.pieces.append(decoder.push(token))
         found.memory_mb = max(found.memory_mb, _resident_mb() - before)
         yield found

@@ -18,6 +18,7 @@ from compression.graph import Graph
 from compression.model_card import model_card
 from compression.planning import DEFAULT_SETTINGS, Planning, plan_of
 from compression.precisions import PRECISIONS, estimated_bytes
+from compression.sizes import export_memory_bytes
 from gpt_tasks.backbone.architectures import is_uniform
 from gpt_tasks.backbone.artifact import (
     FORMAT,
@@ -36,6 +37,7 @@ from gpt_tasks.backbone.tokenizer import Tokenizer
 from gpt_tasks.backbone.weights import Model, fingerprint
 from gpt_tasks.errors import UserError
 from gpt_tasks.home import require_free_space, whole_folder
+from gpt_tasks.memory import require_memory
 from gpt_tasks.progress import Progress, Report, silent
 from gpt_tasks.transformer.config import DecoderConfig
 
@@ -61,6 +63,10 @@ class Request:
     check: bool = False
     """compare each precision with the original, and fail where its limit is passed"""
 
+    @property
+    def calibrates(self) -> bool:
+        return any(PRECISIONS[precision].calibrates for precision in self.precisions)
+
 
 def export(
     model: Model, out: Path, request: Request, report: Report = silent, reference: Artifact | None = None
@@ -75,10 +81,12 @@ def export(
 
     Raises:
         UserError: a model that the graph can't express, a tokenizer that doesn't fit it, weights that aren't finite,
-            a folder that is something else, a full disk, a calibration text that is too short, a check that failed.
+            a folder that is something else, too little memory, a full disk, a calibration text that is too short, a
+            check that failed.
     """
     require_exportable(model.name, model.config)
     require_replaceable(out)
+    require_memory(export_memory_bytes(model.config, request.calibrates, request.check), f"export {model.name}")
     with whole_folder(out) as folder:
         needed = sum(estimated_bytes(model.config, name, request.settings) for name in request.precisions)
         require_free_space(folder, needed // 10**6 + _OTHER_FILES_MB, "export the model")

@@ -145,6 +145,8 @@ def follow(recipe: Recipe, limits: Limits, stop_asked: Callable[[], bool]) -> It
     if not lock.is_locked:
         return
     try:
+        job_folder(recipe).mkdir(exist_ok=True)
+        os.utime(job_folder(recipe))  # asked for just now: not among the older ones when the next job makes room
         _remove_older_own(folder, recipe)
         yield from _follow(_source(recipe, folder), job_folder(recipe), limits, stop_asked)
     finally:

@@ -9,6 +9,7 @@ from compression.check import default_prompts, default_text
 from compression.parity import CHUNK, Reader, greedy, log_probabilities
 from gpt_tasks.backbone.artifact import Artifact
 from gpt_tasks.backbone.encoder_engine import EncoderEngine
+from gpt_tasks.backbone.json_files import read_json
 from gpt_tasks.backbone.ort_engine import OrtEngine
 from gpt_tasks.backbone.tokenizer import Tokenizer
 from gpt_tasks.errors import UserError
@@ -66,7 +67,7 @@ def evaluate_artifacts(
         for row in rows.values():
             row["ratio"] = row["perplexity"] / reference
     scores = {name: _task_scores(artifacts, folder, data) for folder, data in tasks for name in [_task_name(folder)]}
-    return {**found, "tasks": scores, "text_tokens": scored}
+    return {**found, "tasks": scores, "text_tokens": scored, "window": window}
 
 
 def surprise(model: Reader, ids: Sequence[int], window: int) -> float:
@@ -105,13 +106,14 @@ def _task_name(folder: Path) -> str:
 
 
 def _task_scores(artifacts: Mapping[str, Artifact], folder: Path, data: Path) -> dict[str, float]:
-    """Accuracy of the task on `model`, and of the shipped task of that name on the baseline."""
+    """Accuracy of the task on `model`, and of the shipped task of that name on the baseline, where it is the shipped
+    one's backbone and the labels are the same."""
     from gpt_tasks.tasks.evaluation import evaluate_classifier  # scikit-learn: only this needs it
 
     rows = read_text_file(data, labelled=True)
     folders = {"model": folder}
     shipped = SHIPPED / _task_name(folder)
-    if (shipped / SETTINGS_FILE).is_file():
+    if (shipped / SETTINGS_FILE).is_file() and _comparable(shipped, folder, artifacts["baseline"]):
         folders["baseline"] = shipped
     found = {}
     for name, task in folders.items():
@@ -122,3 +124,9 @@ def _task_scores(artifacts: Mapping[str, Artifact], folder: Path, data: Path) ->
         )
         found[name] = evaluate_classifier(classifier, rows)["accuracy"]
     return found
+
+
+def _comparable(shipped: Path, folder: Path, baseline: Artifact) -> bool:
+    theirs, ours = read_json(shipped / SETTINGS_FILE), read_json(folder / SETTINGS_FILE)
+    same_backbone = theirs["backbone"]["fingerprint"] == baseline.fingerprint
+    return same_backbone and sorted(theirs["labels"]) == sorted(ours.get("labels", []))

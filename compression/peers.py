@@ -154,10 +154,11 @@ def checkpoint_folder(model_name: str) -> Path:
     Raises:
         UserError: a model that can't be opened.
     """
-    from gpt_tasks.backbone.weights import open_model
+    from gpt_tasks.backbone.weights import content_hash, open_model
 
     model = open_model(model_name)
-    folder = writable_home() / "bench" / f"{model.name}-checkpoint"
+    # Two models can have one name, and one folder two contents after another.
+    folder = writable_home() / "bench" / f"{model.name}-{content_hash(model)[:8]}-checkpoint"
     if not folder.is_dir():
         import torch
         from transformers import AutoConfig, AutoModelForCausalLM

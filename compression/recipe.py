@@ -133,6 +133,15 @@ def needs_text(recipe: Recipe) -> bool:
     )
 
 
+def require_training(recipe: Recipe) -> None:
+    """
+    Raises:
+        UserError: no step learns from a text.
+    """
+    if not any(isinstance(step, Teaching) for _, step in recipe.steps):
+        raise UserError(f"The recipe {recipe.name} never trains. Add a distill or recover step, or leave --text out.")
+
+
 def require_order(recipe: Recipe) -> None:
     """
     Raises:

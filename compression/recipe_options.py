@@ -1,5 +1,6 @@
 """What each step of a recipe can say: its options, their types and ranges, and what they mean."""
 
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
@@ -49,6 +50,10 @@ class Prune(Step):
                 )
         if (self.by_influence or self.layers is not None) and self.method != "depth":
             raise ValueError(f"choosing layers is for depth, not for {self.method}")
+        if self.uniform and self.method not in ("attention", "feed-forward"):
+            raise ValueError(f"uniform is for attention and feed-forward, not for {self.method}")
+        if self.method == "magnitude" and self.text is not None:
+            raise ValueError("magnitude decides without a text: leave it out")
         if self.layers is not None and (self.layers != sorted(set(self.layers)) or self.layers[0] < 0):
             raise ValueError(f"the layers to keep, {self.layers}, must be different ones from 0 on, in order")
         return self
@@ -136,6 +141,12 @@ class Export(Step):
     size_mb: float | None = Field(None, gt=0, description="of int4's files, at most")
     mean_kl: float | None = Field(None, gt=0, description="of int4 to fp32, at most")
 
+    @model_validator(mode="after")
+    def _limits_fit(self) -> "Export":
+        if any((self.size_mb, self.mean_kl)) and not any(name.startswith("int4") for name in self.precision):
+            raise ValueError("size_mb and mean_kl are for int4 and int4_fast, and neither is to be made")
+        return self
+
 
 class Quantize(Export):
     """From the fp32 of an export to other precisions, which take its place; see `python -m compression quantize`."""
@@ -153,7 +164,7 @@ class Check(Step):
 
 
 class Bench(Step):
-    """Measures speed and memory, next to the original model in the same precisions, in turns."""
+    """Measures speed and memory, next to the original model in fp32 and int8, in turns."""
 
     needs = "artifact"
 
@@ -178,6 +189,14 @@ class Evaluate(Step):
     tokens: int = Field(20_480, ge=2, description="of the text, at most")
     window: int = Field(1024, ge=2, description="tokens scored together")
     tasks: list[TaskScore] = []
+
+    @model_validator(mode="after")
+    def _tasks_differ(self) -> "Evaluate":
+        names = [Path(score.task).expanduser().resolve().name for score in self.tasks]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"two tasks are named {twice}, and one score would replace the other: rename a folder")
+        return self
 
 
 STEPS: dict[str, type[Step]] = {

@@ -5,6 +5,7 @@
 <out>/baseline/              the original model, exported, where something is measured against it
 <out>/baseline.key           which model that was
 <out>/model/                 what the last export or quantize leaves
+<out>/model.key              which step that was
 <out>/results.json           everything that was measured (see `compression.results`)
 <out>/report.html .json .png
 """
@@ -83,7 +84,7 @@ class RecipeRun:
         require_sizes(self.recipe, original.config)
         (self.out / "steps").mkdir(parents=True, exist_ok=True)
         self._key = _hash(_VERSION, FORMAT, content_hash(original))
-        found = {}
+        found, made = {}, self.out / "model.key"
         place = Place(original, self._key, self.recipe.model, self.out, self.out, self.text, self.report)
         last = max(n for n, (_, step) in enumerate(self.recipe.steps, 1) if isinstance(step, Export))
         for number, (name, step) in enumerate(self.recipe.steps, 1):
@@ -92,9 +93,13 @@ class RecipeRun:
             self._key = _hash(self._key, name, step.model_dump(mode="json"), inputs[number - 1])
             record = self.out / "steps" / f"{title}.json"
             entry = _done_already(record, self._key, out if step.gives else None)
+            if number == last and not _holds(made, self._key):
+                entry = None  # an earlier, different version of the recipe left another model there
             began(number, name, entry is not None)
             if entry is None:
                 record.unlink(missing_ok=True)
+                if number == last:
+                    made.unlink(missing_ok=True)
                 begun = self.out / "steps" / f"{title}.begun"
                 self._begin(step, out, begun)
                 begin = time.monotonic()
@@ -106,6 +111,8 @@ class RecipeRun:
                     "seconds": round(time.monotonic() - begin, 1),
                     "result": result,
                 }
+                if number == last:
+                    made.write_text(self._key)
                 write_json(record, entry)
                 begun.unlink()
             found[title] = entry
@@ -121,7 +128,7 @@ class RecipeRun:
 
     def _begin(self, step: Step, out: Path, begun: Path) -> None:
         """A training goes on from its checkpoint only if it was begun with the same inputs and options."""
-        if isinstance(step, Teaching) and not (begun.is_file() and begun.read_text() == self._key):
+        if isinstance(step, Teaching) and not _holds(begun, self._key):
             from gpt_tasks.training.task_run import training_folder  # needs PyTorch
 
             shutil.rmtree(training_folder(out), ignore_errors=True)  # there is none as a rule
@@ -151,6 +158,10 @@ def _done_already(record: Path, key: str, out: Path | None) -> dict | None:
     except UserError:  # cut off by a full disk or a kill: the step runs again
         return None
     return entry if entry.get("key") == key else None
+
+
+def _holds(file: Path, key: str) -> bool:
+    return file.is_file() and file.read_text() == key
 
 
 def _hash(*parts: object) -> str:

@@ -183,7 +183,8 @@ def _evaluate(step: Evaluate, place: Place) -> dict:
     )
     content = sha256((default_text() if text is None else text).encode()).hexdigest()
     name = None if step.text is None else Path(step.text).name
-    return {**found, "text": {"name": name, "sha256": content, "window": step.window, "tokens": found["text_tokens"]}}
+    measured = {"window": found["window"], "tokens": found["text_tokens"]}
+    return {**found, "text": {"name": name, "sha256": content, **measured}}
 
 
 def baseline(place: Place) -> Artifact:

@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     # Here, so that the other commands start without PyTorch.
-    from compression.distillation.distil import Distillation, distil, teaching_options
+    from compression.distillation.distil import Distillation, distil, require_teachable, teaching_options
     from compression.distillation.objective import Matching
 
     for name in ("rank", "tokens", "window", "generated", "layers", "hidden_size", "feed_forward_size"):
@@ -104,13 +104,20 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(f"{error}.") from error
     require_replaceable_checkpoint(arguments.out)
     distillation = Distillation(
-        arguments.method, arguments.rank, arguments.window, arguments.tokens, matching, arguments.start
+        arguments.method,
+        arguments.rank,
+        arguments.window,
+        arguments.tokens,
+        matching,
+        arguments.start,
+        written=arguments.generated is not None,
     )
     with make_reporter(arguments.progress) as report:
         texts = read_texts(arguments.text)
         teacher = open_model_or_artifact(arguments.teacher, report)
         student = _student(arguments, teacher)
         if arguments.generated is not None:
+            require_teachable(teacher, student, distillation)  # before the teacher writes for hours
             from compression.distillation.sequence_level import written_by
 
             texts = written_by(teacher, texts, arguments.generated, arguments.window, arguments.seed, report)
@@ -126,7 +133,12 @@ def run(arguments: argparse.Namespace) -> None:
 def _student(arguments: argparse.Namespace, teacher: Model) -> Model:
     from compression.distillation.students import begin_student
 
+    sizes = arguments.layers, arguments.hidden_size, arguments.feed_forward_size
+    if arguments.student != "fresh" and any(sizes):
+        raise UserError(
+            f"--layers, --hidden-size and --feed-forward-size are of a fresh student, not of {arguments.student}. "
+            "Leave them out, or give --student fresh."
+        )
     if Path(arguments.student).expanduser().is_dir():
         return open_model_or_artifact(arguments.student)
-    sizes = arguments.layers, arguments.hidden_size, arguments.feed_forward_size
     return begin_student(teacher, arguments.student, *sizes, arguments.seed)

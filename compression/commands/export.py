@@ -20,15 +20,13 @@ import argparse
 from pathlib import Path
 
 from compression.commands import other_models
-from compression.commands.export_options import add_export_options, any_calibrates, make_request, show_plan, show_result
+from compression.commands.export_options import add_export_options, make_request, show_plan, show_result
 from compression.commands.publishing import add_push_options, publish, require_pushable
 from compression.export import export
 from compression.model_or_artifact import open_model_or_artifact, read_config_of
 from compression.optimum_route.checkpoint import other_checkpoint
 from compression.precisions import PRECISIONS
-from compression.sizes import export_memory_bytes
 from gpt_tasks.backbone.hub import DEFAULT_REVISION
-from gpt_tasks.memory import require_memory
 from gpt_tasks.progress_output import make_reporter
 
 SUMMARY = "export a model to ONNX Runtime"
@@ -71,8 +69,6 @@ def run(arguments: argparse.Namespace) -> None:
             publish(arguments)
             return
         model = open_model_or_artifact(arguments.model, report, arguments.from_hub)
-        needed = export_memory_bytes(model.config, any_calibrates(request), request.check)
-        require_memory(needed, f"export {model.name}")
         artifact = export(model, arguments.out, request, report)
     show_result(artifact, arguments.out, arguments.explain, arguments.json)
     publish(arguments)

@@ -128,7 +128,7 @@ def show_plan(name: str, config: DecoderConfig, out: Path, request: Request, as_
         "size_mb": {precision: round(size / 10**6, 1) for precision, size in sizes.items()},
         "calibrates": [precision for precision in request.precisions if PRECISIONS[precision].calibrates],
         "checks": request.check,
-        "memory_mb": round(export_memory_bytes(config, any_calibrates(request), request.check) / 10**6),
+        "memory_mb": round(export_memory_bytes(config, request.calibrates, request.check) / 10**6),
     }
     if as_json:
         print(json.dumps(plan, ensure_ascii=False))
@@ -140,10 +140,6 @@ def show_plan(name: str, config: DecoderConfig, out: Path, request: Request, as_
     print(f"  on disk      about {sum(plan['size_mb'].values()):8.1f} MB")
     print(f"  memory       about {plan['memory_mb']:8.1f} MB while it is made")
     print(f"Each precision would {'' if request.check else 'not '}be checked against the original. Nothing was done.")
-
-
-def any_calibrates(request: Request) -> bool:
-    return any(PRECISIONS[precision].calibrates for precision in request.precisions)
 
 
 def show_result(artifact: Artifact, out: Path, show_choices: bool, as_json: bool) -> None:

@@ -82,6 +82,8 @@ def run(arguments: argparse.Namespace) -> None:
         )
     except ValueError as error:
         raise UserError(f"{error}.") from error
+    if arguments.text is not None and arguments.method == "magnitude":
+        raise UserError("Magnitude decides without a text. Leave --text out.")
     require_replaceable_checkpoint(arguments.out)
     require_writable(arguments.out)
     text = None if arguments.text is None else "\n".join(read_texts(arguments.text))

@@ -29,7 +29,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from compression.model_or_artifact import read_config_of
-from compression.recipe import Recipe, evaluated_on, read_recipe, recipe_names
+from compression.recipe import Recipe, evaluated_on, read_recipe, recipe_names, require_training
 from compression.recipe_inputs import input_hashes
 from compression.recipe_options import STEPS, options_of
 from compression.recipe_plan import plan
@@ -74,6 +74,8 @@ def run(arguments: argparse.Namespace) -> None:
     recipe = read_recipe(arguments.recipe)
     if arguments.model is not None:
         recipe = recipe.model_copy(update={"model": arguments.model})
+    if arguments.text is not None:
+        require_training(recipe)
     if arguments.evaluate_on is not None:
         recipe = evaluated_on(recipe, arguments.evaluate_on)
     with make_reporter(arguments.progress) as report:

@@ -50,6 +50,8 @@ class Distillation:
     matching: Matching = field(default_factory=Matching)
     start: str | None = None
     """a correction that LoRA goes on from: one that comes with the project, or a folder"""
+    written: bool = False
+    """the text is of the teacher's own writing (see `compression.distillation.sequence_level`)"""
 
 
 def teaching_options(
@@ -101,8 +103,8 @@ def distil(
         the figures on windows of the text that were held out
 
     Raises:
-        UserError: a student that can't learn from this teacher, too little text, options that don't fit the
-            checkpoint, a full disk.
+        UserError: a student that can't learn from this teacher, a correction that doesn't fit, too little text, options
+            that don't fit the checkpoint, a full disk.
     """
     require_writable(out)
     require_teachable(teacher, student, distillation)
@@ -111,16 +113,6 @@ def distil(
     torch.manual_seed(options.seed)
     windows = cut_windows(load_tokenizer(teacher), texts, distillation.window, distillation.tokens, options.seed)
     matching = distillation.matching
-    predictions = None
-    if matching.predictions:
-        predictions = teacher_predictions(
-            teacher,
-            windows.train,
-            matching.top_k,
-            matching.temperature,
-            compiled=options.compiled,
-            report=report,
-        )
     modules = adapter_modules(student.hugging_face_config)
     decoder = load_decoder(student.weights)
     if distillation.method == "lora":
@@ -129,10 +121,13 @@ def distil(
     if distillation.method == "full":
         _keep_zeros(decoder)
     if distillation.start is not None:
-        if not isinstance(tuned, Lora):
-            raise UserError("Only LoRA goes on from a correction: give --method lora.")
         correction = shipped_correction(distillation.start)
         go_on_from(tuned, modules, *read_pairs(correction, student.hugging_face_config), correction)
+    predictions = None
+    if matching.predictions:
+        predictions = teacher_predictions(
+            teacher, windows.train, matching.top_k, matching.temperature, compiled=options.compiled, report=report
+        )
     inside = load_decoder(teacher.weights).to(training_dtype()) if matching.looks_inside else None
     objective = TextDistillation(tuned, windows.train, windows.dev, predictions, matching, inside)
     data = hashlib.sha256(f"{windows.fingerprint} {content_hash(teacher)}".encode())
@@ -160,8 +155,8 @@ def distil(
 def require_teachable(teacher: Model, student: Model, distillation: Distillation) -> None:
     """
     Raises:
-        UserError: another vocabulary, a student that isn't smaller, windows or attention that don't fit, a sparse
-            student for LoRA.
+        UserError: another vocabulary, a student that isn't smaller, windows or attention that don't fit, more
+            layers than there are hidden states to match, a sparse student for LoRA, a correction without it.
     """
     ours, theirs = student.config, teacher.config
     if ours.vocabulary_size != theirs.vocabulary_size or _vocabulary(teacher) != _vocabulary(student):
@@ -184,8 +179,15 @@ def require_teachable(teacher: Model, student: Model, distillation: Distillation
             "The last layers have different numbers of heads, so their attention can't be matched. Match hidden "
             "states instead, or predictions alone."
         )
+    if distillation.matching.hidden and ours.layers > theirs.layers:
+        raise UserError(
+            f"{student.name} has {ours.layers} layers, more than its teacher's {theirs.layers}: there is no hidden "
+            "state for each of them to match. Take a student with fewer, or match predictions alone."
+        )
     if distillation.method == "lora":
         require_dense(student)
+    elif distillation.start is not None:
+        raise UserError("Only LoRA goes on from a correction: give --method lora.")
 
 
 def _megabytes(student: Model, distillation: Distillation, out: Path) -> int:

@@ -35,6 +35,11 @@ def student_card(
         )
         if weight
     )
+    if matching.reverse:
+        matched += "; the KL divergence the other way round"
+    text = "all" if distillation.tokens is None else f"{distillation.tokens} tokens"
+    if distillation.written:
+        text += " that the teacher wrote"
     method = f"LoRA of rank {distillation.rank}" if distillation.method == "lora" else "every weight"
     return f"""# {student.name}, taught by {teacher.name}
 {"" if uniform else _NOT_ELSEWHERE}
@@ -42,9 +47,9 @@ def student_card(
 | --- | --- |
 | teacher | {teacher.name}, {parameters(teacher.config) / 10**6:.1f} million weights |
 | student | {student.name}, {parameters(student.config) / 10**6:.1f} million weights in {student.config.layers} layers |
-| trained | {method} |
+| trained | {method}{"" if distillation.start is None else f", from the correction {distillation.start} on"} |
 | matched | {matched}; temperature {matching.temperature}, the teacher's {matching.top_k} likeliest tokens |
-| text | {"all" if distillation.tokens is None else f"{distillation.tokens} tokens"}, {options.epochs} times |
+| text | {text} in windows of {distillation.window}, {options.epochs} times |
 | perplexity on held-out windows of it | {figures["perplexity"]:.2f} |
 | learning rate, seed | {options.learning_rate}, {options.seed} |
 

@@ -63,6 +63,8 @@ class Pruning:
             raise ValueError(f"a pattern is for {', '.join(SPARSE)}, not for {self.method}")
         if (self.by_influence or self.layers is not None) and self.method != "depth":
             raise ValueError(f"choosing layers is for depth, not for {self.method}")
+        if self.uniform and self.method not in ("attention", "feed-forward"):
+            raise ValueError(f"uniform is for attention and feed-forward, not for {self.method}")
 
 
 def prune(model: Model, pruning: Pruning, text: str | None = None, report: Report = silent) -> tuple[Model, dict]:

@@ -1,6 +1,7 @@
 """JSON files of a model's folder."""
 
 import json
+import os
 from pathlib import Path
 
 from gpt_tasks.errors import UserError
@@ -23,4 +24,10 @@ def read_json(path: Path) -> dict:
 
 
 def write_json(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    """Whole or not at all: a full disk or a kill leaves what was there before."""
+    part = path.with_name(f".{path.name}.part-{os.getpid()}")
+    try:
+        part.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -38,10 +38,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--method",
         choices=["lora", "full", "head", "soft_prompt", "prefix"],
-        help="default: lora; for an extraction, which knows head and lora, head",
+        help="default: lora; for an extraction, which knows head and lora, head. classify and evaluate take what lora "
+        "and head trained; the others are there to compare",
     )
     parser.add_argument("--pooling", choices=["attention", "mean", "last"], help="default: attention")
-    parser.add_argument("--attention", choices=["causal", "full"], default="causal")
+    parser.add_argument(
+        "--attention",
+        choices=["causal", "full"],
+        default="causal",
+        help="full: every token sees all others; classify and evaluate take causal alone (default: causal)",
+    )
     parser.add_argument("--rank", type=int, help="of LoRA; alpha is twice that (default: 8)")
     parser.add_argument("--first-layer", type=int, help="LoRA corrects this layer and those above it (default: 0)")
     parser.add_argument(

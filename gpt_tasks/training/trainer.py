@@ -72,6 +72,8 @@ class Trainer:
         if resume and (folder / CHECKPOINT_NAME).is_file():
             self._load()
         else:
+            # One of an earlier run would not fit the new log, if this run were stopped before its first.
+            (folder / CHECKPOINT_NAME).unlink(missing_ok=True)
             (folder / LOG_NAME).write_text("")
             self._log({"options": dataclasses.asdict(options), "steps": len(self._plan), "figure": objective.figure})
 

@@ -12,6 +12,7 @@ from compression.job import Limits, follow
 from compression.recipe import read_recipe
 from gpt_tasks.backbone.backbone import BackboneInBackground
 from gpt_tasks.errors import UserError
+from gpt_tasks.tasks.text_files import require_length
 from gpt_tasks.ui.compress_tab import MOST_VISITORS, running
 from gpt_tasks.ui.controls import QUIETLY, Run, RunButtons
 from gpt_tasks.ui.streaming import chips, error_line
@@ -59,6 +60,7 @@ def build(background: BackboneInBackground, tab: gr.Tab) -> None:
                 raise UserError(f"Choose {FEWEST} to {MOST} variants.", key="choose_variants", few=FEWEST, many=MOST)
             if not (prompt or "").strip():
                 raise UserError("The prompt is empty.", key="empty_text")
+            require_length(prompt, _MOST_CHARACTERS)
             for variant in picked:
                 if variant.folder is None:
                     recipe = read_recipe(variant.recipe)
@@ -66,7 +68,7 @@ def build(background: BackboneInBackground, tab: gr.Tab) -> None:
                         yield running(state, request), gr.skip()
             if not run.stop_asked.is_set():
                 picked = by_key(keys, variants(background.get().artifact))
-                updates = _answers(picked, prompt[:_MOST_CHARACTERS], int(tokens), as_chat, run, request)
+                updates = _answers(picked, prompt, int(tokens), as_chat, run, request)
                 yield from _in_turn(updates, run, request)
         except UserError as error:
             yield error_line(error, request), gr.skip()

@@ -85,6 +85,7 @@ def build(background: BackboneInBackground, tab: gr.Tab) -> None:
         nothing = gr.skip(), gr.skip()
         try:
             found = _chosen(*chosen)
+            yield gr.skip(), "", gr.update(visible=False)  # an earlier job's
             for state in follow(found, Limits.from_environment(), run.stop_asked.is_set):
                 yield running(state, request), *nothing
             if run.stop_asked.is_set():

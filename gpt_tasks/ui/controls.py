@@ -82,6 +82,9 @@ class RunButtons:
                 yield (*nothing, *_BUSY)
                 for update in function(request, me, *values):
                     yield (*update, *_BUSY)
+            except Exception:
+                yield (*nothing, *_IDLE)  # whatever went wrong, the visitor can start again
+                raise
             finally:
                 me.ended.set()
                 newer = self._runs.get(request.session_hash) is not me

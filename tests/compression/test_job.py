@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import time
+from itertools import takewhile
 from pathlib import Path
 from threading import Event, Thread
 
@@ -13,7 +14,9 @@ import yaml
 
 from compression.comparison import Answer, Facts, Variant, answer, by_key, compressible, variants
 from compression.job import JobState, Limits, follow, is_built, job_folder, on_model, own_recipe, packed
+from compression.parity import greedy
 from compression.recipe import make_recipe, read_recipe
+from gpt_tasks.backbone.ort_engine import OrtEngine
 from gpt_tasks.errors import UserError
 from gpt_tasks.home import process_lock
 from gpt_tasks.tasks.trained_task import SETTINGS_FILE, SHIPPED
@@ -154,6 +157,7 @@ def test_what_a_recipe_has_pruned_is_compressed_further(tiny_folder, tmp_path, m
     steps = [{"prune": {"method": "depth", "layers": [0, 2]}}, export]
     first = make_recipe({"name": "own-pruned", "model": str(tiny_folder("llama")[0]), "steps": steps}, "test")
     list(follow(first, Limits(megabytes=50), lambda: False))
+    shutil.copytree(job_folder(first) / "steps" / "1-prune", job_folder(first) / "steps" / ".1-prune.part-1")  # killed
     model = compressible()["own-pruned"]
     second = on_model(make_recipe({"name": "again", "steps": [export]}, "test"), model)
     list(follow(second, Limits(megabytes=50), lambda: False))
@@ -229,9 +233,16 @@ class TestComparison:
         variant = Variant("tiny", "fp32", artifact.folder)
         last = list(answer(variant, "the hello", 8, as_chat))[-1]
         tokenizer = artifact.load_tokenizer()
-        assert "".join(last.pieces) == tokenizer.decode(last.ids)
-        assert 0 < len(last.ids) <= 8
+        messages = [{"role": "user", "content": "the hello"}]
+        ids = tokenizer.encode_chat(messages) if as_chat else tokenizer.encode("the hello")
+        written = takewhile(lambda token: token not in artifact.end_ids, greedy(OrtEngine(artifact, "fp32"), ids, 8))
+        assert "".join(last.pieces) == tokenizer.decode(list(written)) != ""
         assert last.size_mb > 0 and last.time_to_first_token_ms > 0
+
+    def test_a_prompt_longer_than_the_context_is_not_cut_without_a_word(self, tiny_artifact):
+        artifact, _ = tiny_artifact("llama")
+        with pytest.raises(UserError, match="The prompt is too long"):
+            next(answer(Variant("tiny", "fp32", artifact.folder), "hello " * artifact.config.context_length, 8, False))
 
     def test_the_first_token_that_differs(self):
         variant = Variant("x", "fp32", None)

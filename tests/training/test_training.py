@@ -153,6 +153,12 @@ class TestTrainer:
         with pytest.raises(UserError, match=f"another run: {changed} differed"):
             Trainer(made, TrainingOptions(**options), tmp_path, resume=True, identity=identity)
 
+    def test_a_run_that_begins_anew_leaves_no_checkpoint_of_the_one_before(self, tiny_folder, tmp_path):
+        made = objective(tiny_folder("llama")[0], "head")
+        Trainer(made, TrainingOptions(), tmp_path)._save()
+        Trainer(made, TrainingOptions(), tmp_path)
+        assert not (tmp_path / CHECKPOINT_NAME).exists()
+
     def test_a_checkpoint_that_can_not_be_written_leaves_the_one_before(self, tiny_folder, tmp_path, monkeypatch):
         trainer = Trainer(objective(tiny_folder("llama")[0], "head"), TrainingOptions(), tmp_path)
         trainer._save()

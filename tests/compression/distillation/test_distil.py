@@ -172,6 +172,23 @@ class TestRefused:
         with pytest.raises(UserError, match="Swap the two"):
             distil(keep_layers(teacher, [0]), teacher, TEXT, tmp_path / "out", small(), OPTIONS)
 
+    def test_more_layers_than_hidden_states_to_match(self, teacher, tmp_path):
+        student = fresh_student(teacher, 5, 16, 16)
+        with pytest.raises(UserError, match="has 5 layers, more than its teacher's 3"):
+            distil(teacher, student, TEXT, tmp_path / "out", small(matching=Matching(hidden=1)), OPTIONS)
+
+    @pytest.mark.parametrize(
+        "changes, said",
+        [
+            ({"start": "half-depth", "method": "full"}, "--method lora"),
+            ({"start": "/nowhere", "method": "lora"}, "no correction /nowhere"),
+        ],
+    )
+    def test_a_start_that_does_not_fit_before_the_teacher_reads(self, teacher, tmp_path, monkeypatch, changes, said):
+        monkeypatch.setattr("compression.distillation.distil.teacher_predictions", lambda *_, **__: pytest.fail("read"))
+        with pytest.raises(UserError, match=said):
+            distil(teacher, keep_layers(teacher, [0, 2]), TEXT, tmp_path / "out", small(**changes), OPTIONS)
+
     @pytest.mark.parametrize("text", [[""], ["the"], ["the hello " * 4]])
     def test_too_little_text(self, teacher, tmp_path, text):
         with pytest.raises(UserError, match="more text"):

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from compression import recipe_steps
 from compression.recipe import evaluated_on, make_recipe, read_recipe
 from compression.recipe_inputs import input_hashes
+from compression.recipe_options import Check
 from compression.recipe_run import RecipeRun
+from gpt_tasks.backbone.artifact import Artifact
 from gpt_tasks.backbone.weights import open_model
 from gpt_tasks.errors import UserError
 from gpt_tasks.training.trainer import Trainer
@@ -71,6 +74,25 @@ class TestGoingOn:
         shutil.rmtree(tmp_path / "out" / "model")
         assert skipped_of(recipe, str(other)) == [True, True, False]
 
+    def test_what_another_version_of_the_recipe_exported_is_not_taken_for_ones_own(self, tmp_path, tiny, monkeypatch):
+        def run(*steps):
+            began = []
+            recipe = read_recipe(written(tmp_path, *steps, model=str(tiny)))
+            RecipeRun(recipe, tmp_path / "out", resume=True).run("t", lambda n, name, done: began.append(done))
+            return began
+
+        assert run(EXPORT) == [False] and run(EXPORT) == [True]
+
+        def failed(*_):
+            raise UserError("worse than its limit")
+
+        with monkeypatch.context() as patched, pytest.raises(UserError, match="worse than"):
+            patched.setitem(recipe_steps.WORK, Check, failed)
+            run(DEPTH, EXPORT, "check")
+        assert Artifact(tmp_path / "out" / "model").config.layers == 2
+        assert run(EXPORT) == [False]
+        assert Artifact(tmp_path / "out" / "model").config.layers == 4
+
     def test_another_text_to_evaluate_on(self, tmp_path, recipe, text):
         validation = tmp_path / "validation.txt"
         validation.write_text("what else is there " * 3000)
@@ -83,10 +105,12 @@ class TestGoingOn:
             "here",
         )
         figures = [
-            RecipeRun(asked, tmp_path / name).run("t")["variants"][-1]["perplexity"]
+            RecipeRun(asked, tmp_path / name).run("t")
             for name, asked in (("own", evaluating), ("other", evaluated_on(evaluating, str(validation))))
         ]
-        assert figures[0] != figures[1]
+        assert figures[0]["variants"][-1]["perplexity"] != figures[1]["variants"][-1]["perplexity"]
+        context = open_model(recipe.model).config.context_length
+        assert [found["text"]["window"] for found in figures] == [context, context]  # of 1,024 that were asked for
         with pytest.raises(UserError, match="There is no text /nowhere"):
             RecipeRun(evaluated_on(evaluating, "/nowhere"), tmp_path / "third").run("t")
         without = evaluating.model_copy(update={"steps": evaluating.steps[:1]})

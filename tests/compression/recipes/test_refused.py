@@ -36,6 +36,13 @@ class TestRefused:
             ([{"prune": {"method": "depth", "pattern": "2:4"}}, "export"], "a pattern is for magnitude"),
             ([{"prune": {"method": "wanda", "pattern": "4:4"}}, "export"], "and leave one"),
             ([{"prune": {"method": "wanda", "layers": [0]}}, "export"], "choosing layers is for depth"),
+            ([{"prune": {"method": "depth", "uniform": True}}, "export"], "uniform is for attention and feed-forward"),
+            ([{"prune": {"method": "magnitude", "text": "x"}}, "export"], "magnitude decides without a text"),
+            ([{"export": {"precision": ["int8"], "size_mb": 80}}], "are for int4 and int4_fast"),
+            (
+                ["export", {"evaluate": {"tasks": [{"task": "a/mine", "data": "x"}, {"task": "mine", "data": "x"}]}}],
+                "two tasks are named mine",
+            ),
             ([{"prune": {"method": "depth", "layers": []}}, "export"], "layers: list should have at least 1"),
             ([{"prune": {"method": "depth", "layers": [2, 1]}}, "export"], "in order"),
             ([{"prune": {"method": "depth", False: 1}}, "export"], "False is not the name of an option"),
@@ -104,7 +111,9 @@ class TestRefused:
         assert not (tmp_path / "out").exists()
 
     def test_a_text_that_is_not_there(self, tmp_path, tiny):
-        recipe = written(tmp_path, EXPORT, model=str(tiny))
+        with pytest.raises(UserError, match="never trains"):
+            dry_run(written(tmp_path, EXPORT, model=str(tiny)), tmp_path / "out", "--text", "/nowhere")
+        recipe = written(tmp_path, DEPTH, {"recover": {}}, EXPORT, model=str(tiny))
         with pytest.raises(UserError, match="/nowhere can't be read"):
             dry_run(recipe, tmp_path / "out", "--text", "/nowhere")
         with pytest.raises(UserError, match="is a file"):
@@ -125,7 +134,7 @@ class TestRefused:
 def test_what_the_model_has_no_layers_for_before_the_first_step(tiny, tmp_path, text, step, said):
     recipe = written(tmp_path, step, EXPORT, model=str(tiny))
     with pytest.raises(UserError, match=said):
-        dry_run(recipe, tmp_path / "out", "--text", text)
+        dry_run(recipe, tmp_path / "out", *(["--text", text] if "distill" in step else []))
     with pytest.raises(UserError, match=said):
         RecipeRun(read_recipe(recipe), tmp_path / "out", text).run("t")
     assert not (tmp_path / "out").exists()
