@@ -5,6 +5,7 @@ import signal
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports below ends quietly; `run` handles it later
 
 from compression.commands import (
+    average,
     bench,
     calibrate,
     check,
@@ -24,6 +25,7 @@ COMMANDS = {
     "quantize": quantize,
     "prune": prune,
     "distill": distill,
+    "average": average,
     "run": run_recipe,
     "report": report,
     "calibrate": calibrate,

@@ -1,7 +1,7 @@
 """The mean of several trainings' parameters: a model soup (Wortsman et al. 2022, Model soups)."""
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from gpt_tasks.tasks.classification import CHUNK, TextClassifier, require_texts
 from gpt_tasks.tasks.text_files import LabelledText
 from gpt_tasks.tasks.trained_task import HEAD_FILE, SETTINGS_FILE, WRITTEN_FILES, TrainedTask, load_task, write_settings
 from gpt_tasks.tasks.windows import WindowReader
+from gpt_tasks.tensor_means import mean_tensors
 from gpt_tasks.training.model_card import soup_card
 
 _LOGS = ("log.jsonl", "loss.png")
@@ -55,7 +56,7 @@ def average_tasks(
     with whole_folder(out) as folder:
         for name in (HEAD_FILE, ADAPTER_FILE):
             if (folders[0] / name).is_file():
-                (folder / name).write_bytes(save(_mean([load_file(part / name) for part in folders])))
+                (folder / name).write_bytes(save(mean_tensors([load_file(part / name) for part in folders])))
         for name in (SETTINGS_FILE, CONFIG_FILE, *_LOGS):
             if (folders[0] / name).is_file():
                 shutil.copyfile(folders[0] / name, folder / name)
@@ -95,13 +96,6 @@ def _require_alike(folders: Sequence[Path], tasks: Sequence[TrainedTask]) -> Non
 def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     files = [folder / name for name in (HEAD_FILE, ADAPTER_FILE) if (folder / name).is_file()]
     return {name: tensor.shape for file in files for name, tensor in load_file(file).items()}
-
-
-def _mean(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {
-        name: np.mean([part[name].astype(np.float32) for part in parts], axis=0).astype(tensor.dtype)
-        for name, tensor in parts[0].items()
-    }
 
 
 def _read_dev(
