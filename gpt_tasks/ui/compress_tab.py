@@ -72,13 +72,13 @@ def build(background: BackboneInBackground, tab: gr.Tab) -> None:
         """Those that the chosen model bears; what was chosen stays, where it can."""
         named = _named_recipes(request, model)
         kept = recipe if recipe in [value for _, value in named] else _FIRST
-        return gr.update(choices=named, value=kept), *show_plan(request, model, kept, *own)
+        return _kept(named, recipe, kept), *show_plan(request, model, kept, *own)
 
     def opened(request: gr.Request, model: str, *chosen) -> tuple:
         # The browser translates labels, but not the names of choices; see `topic_writing_tab`.
         models = _named_models(request)
         kept = model if model in [value for _, value in models] else _SERVED
-        names = gr.update(choices=models, value=kept), gr.update(choices=_named_prunings(request))
+        names = _kept(models, model, kept), gr.update(choices=_named_prunings(request))
         return *names, *offer_recipes(request, kept, *chosen)
 
     def compress(request: gr.Request, run: Run, *chosen) -> Iterator[tuple]:
@@ -103,6 +103,12 @@ def build(background: BackboneInBackground, tab: gr.Tab) -> None:
         choice.change(show_plan, choices, [own, planned], **QUIETLY)
     tab.select(opened, choices, [model, pruning, recipe, own, planned], **QUIETLY)
     buttons.connect([buttons.start.click], compress, choices, [figures, report, download])
+
+
+def _kept(choices: list[tuple[str, str]], before: str, kept: str) -> object:
+    """New choices. A value is set only where the old one is gone: set again, it would undo what the visitor has chosen
+    since."""
+    return gr.update(choices=choices) if kept == before else gr.update(choices=choices, value=kept)
 
 
 def _named_models(request: gr.Request | None) -> list[tuple[str, str]]:

@@ -92,6 +92,7 @@ def another_visitor_waits(page):
 def test_a_choice_without_a_precision_is_refused(server, open_page):
     page = open_page(server)
     open_tab(page, "Compress")
+    expect(page.locator("#plan")).to_contain_text("1-export", timeout=60_000)  # the tab's choices are all there
     page.get_by_label("own steps").check()
     page.get_by_label("int8_blocks").uncheck()
     expect(page.locator("#plan")).to_contain_text("at least one precision")
