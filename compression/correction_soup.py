@@ -12,7 +12,7 @@ from gpt_tasks.backbone.adapter import ADAPTER_FILE, CONFIG_FILE
 from gpt_tasks.backbone.json_files import read_json
 from gpt_tasks.errors import UserError
 from gpt_tasks.home import require_replaceable, require_writable, whole_folder
-from gpt_tasks.tensor_means import mean_tensors
+from gpt_tasks.tensor_means import mean_tensors, shapes
 
 _CARD = "README.md"
 _MUST_AGREE = ("r", "lora_alpha", "target_modules", "fan_in_fan_out")
@@ -40,7 +40,7 @@ def average_corrections(folders: Sequence[Path], out: Path) -> None:
     parts = [_read(folder) for folder in folders]
     for folder, config, part in zip(folders, configs, parts, strict=True):
         differs = [name for name in _MUST_AGREE if config.get(name) != configs[0].get(name)]
-        if differs or _shapes(part) != _shapes(parts[0]):
+        if differs or shapes(part) != shapes(parts[0]):
             raise UserError(
                 f"{folder} doesn't fit {folders[0]} ({', '.join(differs) or 'its matrices'}): both must be for the "
                 "same layers, with the same rank."
@@ -61,7 +61,3 @@ def _read(folder: Path) -> dict[str, np.ndarray]:
         return load_file(folder / ADAPTER_FILE)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{folder / ADAPTER_FILE} can't be read as a LoRA adapter ({error}).") from error
-
-
-def _shapes(tensors: dict[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
-    return {name: tensor.shape for name, tensor in tensors.items()}

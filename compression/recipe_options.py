@@ -1,17 +1,16 @@
 """What each step of a recipe can say: its options, their types and ranges, and what they mean."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from compression.block_settings import METHODS as ROUNDING_METHODS
 from compression.distillation.student_sizes import every_of
 from compression.precisions import PRECISIONS
+from compression.pruning.options import METHODS, require_options_fit
 
 Kind = Literal["checkpoint", "artifact"]
-SparseMethod = Literal["magnitude", "wanda", "sparsegpt"]
-SPARSE_METHODS = get_args(SparseMethod)
 
 
 class Step(BaseModel):
@@ -29,7 +28,7 @@ class Prune(Step):
 
     needs, gives = "checkpoint", "checkpoint"
 
-    method: Literal[SparseMethod, "depth", "attention", "feed-forward", "vocabulary"]
+    method: Literal[METHODS]
     sparsity: float = Field(0.5, gt=0, lt=1, description="the part that goes")
     pattern: Annotated[str, StringConstraints(pattern=r"^\d+:\d+$")] | None = Field(None, description="N:M, as 2:4")
     by_influence: bool = Field(False, description="depth: by the blocks' influence, without a search")
@@ -40,20 +39,19 @@ class Prune(Step):
 
     @model_validator(mode="after")
     def _options_fit(self) -> "Prune":
+        require_options_fit(
+            self.method,
+            pattern=self.pattern is not None,
+            layers=self.by_influence or self.layers is not None,
+            uniform=self.uniform,
+            text=self.text is not None,
+        )
         if self.pattern is not None:
-            if self.method not in SPARSE_METHODS:
-                raise ValueError(f"a pattern is for {', '.join(SPARSE_METHODS)}, not for {self.method}")
             gone, size = map(int, self.pattern.split(":"))
             if not 0 < gone < size:
                 raise ValueError(
                     f"the pattern {self.pattern} must remove at least one weight of a group, and leave one"
                 )
-        if (self.by_influence or self.layers is not None) and self.method != "depth":
-            raise ValueError(f"choosing layers is for depth, not for {self.method}")
-        if self.uniform and self.method not in ("attention", "feed-forward"):
-            raise ValueError(f"uniform is for attention and feed-forward, not for {self.method}")
-        if self.method == "magnitude" and self.text is not None:
-            raise ValueError("magnitude decides without a text: leave it out")
         if self.layers is not None and (self.layers != sorted(set(self.layers)) or self.layers[0] < 0):
             raise ValueError(f"the layers to keep, {self.layers}, must be different ones from 0 on, in order")
         return self

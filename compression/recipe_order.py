@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from compression.recipe_options import SPARSE_METHODS, Distill, Export, Prune, Quantize, Recover, Step, Teaching
+from compression.pruning.options import SPARSE
+from compression.recipe_options import Distill, Export, Prune, Quantize, Recover, Step, Teaching
 
 
 def misplaced(steps: Sequence[tuple[str, Step]]) -> str | None:
@@ -38,7 +39,7 @@ def _reason(name: str, step: Step, before: Sequence[tuple[str, Step]]) -> str | 
     if isinstance(step, Recover):
         if not pruned and not any(isinstance(other, Distill) for other in steps):
             return "nothing was pruned before it. Put prune before it, or take distill."
-        if pruned & set(SPARSE_METHODS) and (step.method == "lora" or step.adapter is not None):
+        if pruned & set(SPARSE) and (step.method == "lora" or step.adapter is not None):
             return "a correction would fill the zeros of the pruning before it. Take method: full, and no adapter."
     if isinstance(step, Teaching) and "vocabulary" in pruned:
         return "the vocabulary was pruned before it, so that no teacher fits. Prune the vocabulary after it."

@@ -11,3 +11,8 @@ def mean_tensors(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndar
         name: np.mean([part[name].astype(np.float32) for part in parts], axis=0).astype(tensor.dtype)
         for name, tensor in parts[0].items()
     }
+
+
+def shapes(tensors: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+    """Must be equal for `mean_tensors`."""
+    return {name: tensor.shape for name, tensor in tensors.items()}

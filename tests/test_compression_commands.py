@@ -74,7 +74,7 @@ def test_the_teacher_writes_the_text(tiny, text, tmp_path):
         (["prune", "{tiny}", "{out}", "--method", "wanda", "--text", "{out}"], "can't be read"),
         (["distill", "{tiny}", "{out}", "--text", "{text}", "--temperature", "0"], "temperature"),
         (["distill", "{tiny}", "{out}", "--text", "{text}", "--layers", "2"], "of a fresh student, not of every-2nd"),
-        (["prune", "{tiny}", "{out}", "--method", "magnitude", "--text", "{text}"], "without a text"),
+        (["prune", "{tiny}", "{out}", "--method", "magnitude", "--text", "{text}"], "a text to decide by is for"),
         (["run"], "--options"),
         (["report", "{tiny}", "--out", "{out}"], "results.json"),
     ],

@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 from compression.model_or_artifact import open_model_or_artifact
+from compression.pruning.options import METHODS, require_options_fit
 from compression.sizes import parameters
 from compression.texts import read_texts
 from gpt_tasks.backbone.checkpoint import require_replaceable_checkpoint
@@ -25,7 +26,6 @@ from gpt_tasks.home import require_writable
 from gpt_tasks.progress_output import make_reporter
 
 SUMMARY = "take weights, layers, heads, neurons or tokens out"
-METHODS = ("magnitude", "wanda", "sparsegpt", "depth", "attention", "feed-forward", "vocabulary")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,10 +80,9 @@ def run(arguments: argparse.Namespace) -> None:
             arguments.uniform,
             arguments.tokens,
         )
+        require_options_fit(pruning.method, text=arguments.text is not None)
     except ValueError as error:
         raise UserError(f"{error}.") from error
-    if arguments.text is not None and arguments.method == "magnitude":
-        raise UserError("Magnitude decides without a text. Leave --text out.")
     require_replaceable_checkpoint(arguments.out)
     require_writable(arguments.out)
     text = None if arguments.text is None else "\n".join(read_texts(arguments.text))

@@ -4,7 +4,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 from torch import Tensor
 
@@ -13,7 +12,8 @@ from compression.calibration_text import default_calibration_text
 from compression.pruning import width
 from compression.pruning.counts import kept_count
 from compression.pruning.depth import block_influence, greedy, keep_layers, least_influential
-from compression.pruning.unstructured import SparseMethod, prune_unstructured, require_pattern_fits, zeros
+from compression.pruning.options import SPARSE, Method, require_options_fit
+from compression.pruning.unstructured import prune_unstructured, require_pattern_fits, zeros
 from compression.pruning.vocabulary import keep_tokens, used_tokens
 from compression.sizes import parameters
 from gpt_tasks.backbone.architectures import is_uniform
@@ -27,8 +27,6 @@ from gpt_tasks.progress import Progress, Report, silent
 from gpt_tasks.training.arithmetic import training_dtype
 from gpt_tasks.training.task_run import load_tokenizer
 
-Method = Literal[SparseMethod, "depth", "attention", "feed-forward", "vocabulary"]
-SPARSE: tuple[SparseMethod, ...] = get_args(SparseMethod)
 RECORD = "pruning.json"
 _SEARCH_SEQUENCES = 2  # of the calibration text: every step of a search runs the model once for every block
 
@@ -37,7 +35,7 @@ _SEARCH_SEQUENCES = 2  # of the calibration text: every step of a search runs th
 class Pruning:
     """
     Raises:
-        ValueError: a sparsity that isn't between 0 and 1.
+        ValueError: a sparsity that isn't between 0 and 1, too few tokens, an option of another method.
     """
 
     method: Method
@@ -59,12 +57,12 @@ class Pruning:
             raise ValueError(f"sparsity must be more than 0 and less than 1, got {self.sparsity}")
         if self.tokens < FEWEST_TOKENS:
             raise ValueError(f"at least {FEWEST_TOKENS} tokens are needed for calibration, got {self.tokens}")
-        if self.pattern is not None and self.method not in SPARSE:
-            raise ValueError(f"a pattern is for {', '.join(SPARSE)}, not for {self.method}")
-        if (self.by_influence or self.layers is not None) and self.method != "depth":
-            raise ValueError(f"choosing layers is for depth, not for {self.method}")
-        if self.uniform and self.method not in ("attention", "feed-forward"):
-            raise ValueError(f"uniform is for attention and feed-forward, not for {self.method}")
+        require_options_fit(
+            self.method,
+            pattern=self.pattern is not None,
+            layers=self.by_influence or self.layers is not None,
+            uniform=self.uniform,
+        )
 
 
 def prune(model: Model, pruning: Pruning, text: str | None = None, report: Report = silent) -> tuple[Model, dict]:

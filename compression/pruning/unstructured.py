@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from compression.calibration import walk, watching
 from compression.derived_model import derived
 from compression.pruning.masks import Pattern, magnitude_mask, wanda_mask
+from compression.pruning.options import SparseMethod
 from compression.pruning.sparse_gpt import sparse_gpt
 from compression.pruning.sparse_model import is_matrix_of_a_block
 from gpt_tasks.backbone.joined_matrices import joined_matrices
@@ -17,8 +17,6 @@ from gpt_tasks.backbone.torch_engine import load_decoder
 from gpt_tasks.backbone.weights import Model
 from gpt_tasks.errors import UserError
 from gpt_tasks.transformer.decoder import Decoder
-
-SparseMethod = Literal["magnitude", "wanda", "sparsegpt"]
 
 
 def require_pattern_fits(model: Model, pattern: Pattern) -> None:

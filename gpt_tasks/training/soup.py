@@ -18,7 +18,7 @@ from gpt_tasks.tasks.classification import CHUNK, TextClassifier, require_texts
 from gpt_tasks.tasks.text_files import LabelledText
 from gpt_tasks.tasks.trained_task import HEAD_FILE, SETTINGS_FILE, WRITTEN_FILES, TrainedTask, load_task, write_settings
 from gpt_tasks.tasks.windows import WindowReader
-from gpt_tasks.tensor_means import mean_tensors
+from gpt_tasks.tensor_means import mean_tensors, shapes
 from gpt_tasks.training.model_card import soup_card
 
 _LOGS = ("log.jsonl", "loss.png")
@@ -95,7 +95,7 @@ def _require_alike(folders: Sequence[Path], tasks: Sequence[TrainedTask]) -> Non
 
 def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     files = [folder / name for name in (HEAD_FILE, ADAPTER_FILE) if (folder / name).is_file()]
-    return {name: tensor.shape for file in files for name, tensor in load_file(file).items()}
+    return {name: shape for file in files for name, shape in shapes(load_file(file)).items()}
 
 
 def _read_dev(

@@ -35,9 +35,12 @@ class TestRefused:
             ([{"export": 3}], "must be names with values"),
             ([{"prune": {"method": "depth", "pattern": "2:4"}}, "export"], "a pattern is for magnitude"),
             ([{"prune": {"method": "wanda", "pattern": "4:4"}}, "export"], "and leave one"),
-            ([{"prune": {"method": "wanda", "layers": [0]}}, "export"], "choosing layers is for depth"),
-            ([{"prune": {"method": "depth", "uniform": True}}, "export"], "uniform is for attention and feed-forward"),
-            ([{"prune": {"method": "magnitude", "text": "x"}}, "export"], "magnitude decides without a text"),
+            ([{"prune": {"method": "wanda", "layers": [0]}}, "export"], "a choice of layers is for depth"),
+            (
+                [{"prune": {"method": "depth", "uniform": True}}, "export"],
+                "uniform is for attention, feed-forward, not for depth: leave it out",
+            ),
+            ([{"prune": {"method": "magnitude", "text": "x"}}, "export"], "a text to decide by is for wanda"),
             ([{"export": {"precision": ["int8"], "size_mb": 80}}], "are for int4 and int4_fast"),
             (
                 ["export", {"evaluate": {"tasks": [{"task": "a/mine", "data": "x"}, {"task": "mine", "data": "x"}]}}],
