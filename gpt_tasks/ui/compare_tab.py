@@ -40,17 +40,18 @@ def build(background: BackboneInBackground, tab: gr.Tab) -> None:
     buttons = RunButtons("compare", {"concurrency_id": "comparison", "concurrency_limit": MOST_VISITORS})
     figures = gr.HTML(elem_id="compare-figures", elem_classes="figures-box")
     answers = gr.HTML(elem_id="answers")
+    until_loaded = gr.Timer(_LOOK_SECONDS)
 
-    def offer(request: gr.Request, before: list[str] | None) -> object:
+    def offer(request: gr.Request, before: list[str] | None) -> tuple:
         """The variants that there are by now; what was chosen stays."""
         if background.backbone is None:
-            return gr.skip()
+            return gr.skip(), gr.skip()
         there = variants(background.backbone.artifact)
         keys = [variant.key for variant in there]
         choices = [(variant.key if variant.folder else say(request, "not_built", name=variant.key), variant.key)
                    for variant in there]  # fmt: skip
         kept = [key for key in before or [] if key in keys] or keys[:FEWEST]
-        return gr.update(choices=choices, value=kept)
+        return gr.update(choices=choices, value=kept), gr.update(active=False)
 
     def compare(request: gr.Request, run: Run, keys: list[str], prompt: str, tokens: int, as_chat: bool) -> Iterator:
         try:
@@ -76,7 +77,7 @@ def build(background: BackboneInBackground, tab: gr.Tab) -> None:
         if run.stop_asked.is_set():
             yield chips([say(request, "ended_stopped")]), gr.skip()
 
-    tab.select(offer, chosen, chosen, **QUIETLY)
+    gr.on([until_loaded.tick, tab.select], offer, chosen, [chosen, until_loaded], **QUIETLY)
     buttons.connect(
         [buttons.start.click, prompt.submit], compare, [chosen, prompt, tokens, as_chat], [figures, answers]
     )

@@ -205,7 +205,10 @@ def test_a_visitor_who_comes_before_the_model(open_page, tmp_path):
         page.fill("#open-ended-text textarea", PROMPT)
         write(page)
         expect(page.locator("#open-ended-figures [role=alert]")).to_contain_text("still being prepared")
+        open_tab(page, "Compare")
         expect(status).to_be_hidden(timeout=120_000)
+        expect(page.locator("#variants")).to_contain_text("fp32", timeout=10_000)
+        open_tab(page, "Open-ended")
         write(page)
         expect(page.locator("#open-ended-figures")).to_contain_text("new tokens", timeout=15_000)
 
