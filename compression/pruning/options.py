@@ -6,13 +6,6 @@ SparseMethod = Literal["magnitude", "wanda", "sparsegpt"]
 Method = Literal[SparseMethod, "depth", "attention", "feed-forward", "vocabulary"]
 SPARSE: tuple[SparseMethod, ...] = get_args(SparseMethod)
 METHODS: tuple[Method, ...] = get_args(Method)
-_WIDTH: tuple[Method, ...] = ("attention", "feed-forward")
-_TAKEN_BY: dict[str, tuple[Method, ...]] = {
-    "a pattern": SPARSE,
-    "a choice of layers": ("depth",),
-    "uniform": _WIDTH,
-    "a text to decide by": tuple(method for method in METHODS if method != "magnitude"),
-}
 
 
 def require_options_fit(
@@ -25,7 +18,11 @@ def require_options_fit(
     Raises:
         ValueError: an option of another method, which would be ignored.
     """
-    given = dict(zip(_TAKEN_BY, (pattern, layers, uniform, text), strict=True))
-    for option, methods in _TAKEN_BY.items():
-        if given[option] and method not in methods:
+    for given, option, methods in (
+        (pattern, "a pattern", SPARSE),
+        (layers, "a choice of layers", ("depth",)),
+        (uniform, "uniform", ("attention", "feed-forward")),
+        (text, "a text to decide by", tuple(other for other in METHODS if other != "magnitude")),
+    ):
+        if given and method not in methods:
             raise ValueError(f"{option} is for {', '.join(methods)}, not for {method}: leave it out")

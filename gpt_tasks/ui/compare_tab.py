@@ -14,7 +14,7 @@ from gpt_tasks.backbone.backbone import BackboneInBackground
 from gpt_tasks.errors import UserError
 from gpt_tasks.tasks.text_files import require_length
 from gpt_tasks.ui.compress_tab import MOST_VISITORS, running
-from gpt_tasks.ui.controls import QUIETLY, Run, RunButtons
+from gpt_tasks.ui.controls import QUIETLY, Run, RunButtons, new_choices
 from gpt_tasks.ui.streaming import chips, error_line
 from gpt_tasks.ui.texts import has_text, label, say
 
@@ -24,6 +24,7 @@ _LONGEST = 256
 _MOST_CHARACTERS = 4000
 _SECONDS_BETWEEN_UPDATES = 0.1
 _LOOK_SECONDS = 0.3
+_OFFER_SECONDS = 1
 _answering = Lock()
 
 
@@ -40,7 +41,7 @@ def build(background: BackboneInBackground, tab: gr.Tab) -> None:
     buttons = RunButtons("compare", {"concurrency_id": "comparison", "concurrency_limit": MOST_VISITORS})
     figures = gr.HTML(elem_id="compare-figures", elem_classes="figures-box")
     answers = gr.HTML(elem_id="answers")
-    until_loaded = gr.Timer(_LOOK_SECONDS)
+    until_loaded = gr.Timer(_OFFER_SECONDS)
 
     def offer(request: gr.Request, before: list[str] | None) -> tuple:
         """The variants that there are by now; what was chosen stays."""
@@ -51,7 +52,7 @@ def build(background: BackboneInBackground, tab: gr.Tab) -> None:
         choices = [(variant.key if variant.folder else say(request, "not_built", name=variant.key), variant.key)
                    for variant in there]  # fmt: skip
         kept = [key for key in before or [] if key in keys] or keys[:FEWEST]
-        return gr.update(choices=choices, value=kept), gr.update(active=False)
+        return new_choices(choices, before, kept), gr.update(active=False)
 
     def compare(request: gr.Request, run: Run, keys: list[str], prompt: str, tokens: int, as_chat: bool) -> Iterator:
         try:

@@ -18,7 +18,7 @@ from gpt_tasks.backbone.backbone import MODEL_VARIABLE, BackboneInBackground, na
 from gpt_tasks.backbone.weights import DEFAULT, DEFAULT_NAME
 from gpt_tasks.errors import UserError
 from gpt_tasks.transformer.config import DecoderConfig
-from gpt_tasks.ui.controls import QUIETLY, Run, RunButtons
+from gpt_tasks.ui.controls import QUIETLY, Run, RunButtons, new_choices
 from gpt_tasks.ui.streaming import chips, error_line
 from gpt_tasks.ui.texts import has_text, label, say
 
@@ -72,13 +72,13 @@ def build(background: BackboneInBackground, tab: gr.Tab) -> None:
         """Those that the chosen model bears; what was chosen stays, where it can."""
         named = _named_recipes(request, model)
         kept = recipe if recipe in [value for _, value in named] else _FIRST
-        return _kept(named, recipe, kept), *show_plan(request, model, kept, *own)
+        return new_choices(named, recipe, kept), *show_plan(request, model, kept, *own)
 
     def opened(request: gr.Request, model: str, *chosen) -> tuple:
         # The browser translates labels, but not the names of choices; see `topic_writing_tab`.
         models = _named_models(request)
         kept = model if model in [value for _, value in models] else _SERVED
-        names = _kept(models, model, kept), gr.update(choices=_named_prunings(request))
+        names = new_choices(models, model, kept), gr.update(choices=_named_prunings(request))
         return *names, *offer_recipes(request, kept, *chosen)
 
     def compress(request: gr.Request, run: Run, *chosen) -> Iterator[tuple]:
@@ -103,12 +103,6 @@ def build(background: BackboneInBackground, tab: gr.Tab) -> None:
         choice.change(show_plan, choices, [own, planned], **QUIETLY)
     tab.select(opened, choices, [model, pruning, recipe, own, planned], **QUIETLY)
     buttons.connect([buttons.start.click], compress, choices, [figures, report, download])
-
-
-def _kept(choices: list[tuple[str, str]], before: str, kept: str) -> object:
-    """New choices. A value is set only where the old one is gone: set again, it would undo what the visitor has chosen
-    since."""
-    return gr.update(choices=choices) if kept == before else gr.update(choices=choices, value=kept)
 
 
 def _named_models(request: gr.Request | None) -> list[tuple[str, str]]:

@@ -16,6 +16,12 @@ QUIETLY = {"queue": False, "show_progress": "hidden", "api_visibility": "private
 _LONGEST_STEP_SECONDS = 5  # reading a piece of a prompt, on a busy machine
 
 
+def new_choices(choices: list[tuple[str, str]], before: object, kept: object) -> object:
+    """For a component whose choices are others now. A value is set only where the old one is gone: set again, it would
+    undo what the visitor has chosen since."""
+    return gr.update(choices=choices) if kept == before else gr.update(choices=choices, value=kept)
+
+
 class Stopped(Exception):
     """The visitor pressed Stop while something was read."""
 
