@@ -17,8 +17,7 @@ from compression.browser_page.site import write_site
 from compression.parity import greedy
 from gpt_tasks.backbone.ort_engine import OrtEngine
 from gpt_tasks.errors import UserError
-
-PROMPT = "Once upon a time, in a small village by the sea,"
+from tests.ui.actions import PROMPT
 
 
 @pytest.fixture
