@@ -4,8 +4,7 @@ A calibration text is read layer by layer. Every joined matrix is rounded in eac
 what it reads; the layers after it read what 4 bits leave of the layer, so that they can make up for it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,13 +14,12 @@ from torch import Tensor, nn
 from compression.awq import awq_scales
 from compression.block_settings import BlockSettings
 from compression.calibration import (
-    Run,
     held_out,
+    input_moments,
     relative_change,
     replaced,
     second_moments,
     walk,
-    watching,
 )
 from compression.gptq import gptq
 from compression.linear import fitting_block_size, stored_bytes
@@ -93,7 +91,7 @@ def find_candidates(
     candidates: dict[str, list[Candidate]] = {}
     rows_on_grid: list[np.ndarray] = []
     for layer, block, run in walk(decoder, ids):
-        moments = _moments(block, run, joined, fitted_from)
+        moments = input_moments(block, run, joined, fitted_from)
         if "awq" in settings.method:
             for norm, (name, parts) in norm_readers(config).items():
                 found = _awq(_joined_weight(block, parts), moments[name], settings)
@@ -165,20 +163,6 @@ def _awq(weight: np.ndarray, moments: Tensor, settings: BlockSettings) -> Tensor
         return round_to_nearest(scaled, affine_grid(scaled, 4, block_size, keep_source=False)[0])
 
     return torch.tensor(awq_scales(weight, moments, quantize))
-
-
-def _moments(block: DecoderBlock, run: Run, joined: Mapping[str, tuple[str, ...]], begin: int) -> dict[str, Tensor]:
-    """Second moments of what each joined matrix reads, from token `begin` on."""
-    found: dict[str, Tensor] = {}
-
-    def note(name: str) -> Callable[[Tensor], None]:
-        return lambda x: found.update({name: second_moments(x[begin:])})
-
-    with ExitStack() as watched:
-        for name, parts in joined.items():
-            watched.enter_context(watching(block.get_submodule(parts[0]), note(name)))
-        run()
-    return found
 
 
 def _joined_weight(block: DecoderBlock, parts: Sequence[str]) -> np.ndarray:

@@ -113,6 +113,22 @@ def second_moments(x: Tensor) -> Tensor:
     return (x.T @ x).double() / len(x)
 
 
+def input_moments(
+    block: DecoderBlock, run: Run, joined: Mapping[str, tuple[str, ...]], begin: int = 0
+) -> dict[str, Tensor]:
+    """Second moments of what each joined matrix of a block reads, from token `begin` on: each [in, in]"""
+    found: dict[str, Tensor] = {}
+
+    def note(name: str) -> Callable[[Tensor], None]:
+        return lambda x: found.update({name: second_moments(x[begin:])})
+
+    with ExitStack() as watched:
+        for name, parts in joined.items():
+            watched.enter_context(watching(block.get_submodule(parts[0]), note(name)))
+        run()
+    return found
+
+
 @torch.no_grad()
 def sensitivities(
     decoder: Decoder, ids: Tensor, quantized: Callable[[nn.Linear], nn.Module], done: Callable[[], None] = lambda: None

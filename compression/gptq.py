@@ -30,7 +30,8 @@ def gptq(weight: np.ndarray, hessian: Tensor, grid: Grid, damping: float = DAMPI
         codes on the given grid, which stays as it is
     """
     order = torch.argsort(hessian.diagonal(), descending=True, stable=True)  # [in]
-    factor = inverse_factor(hessian[order][:, order], damping).float()  # [in, in]
+    mean = hessian.double().diagonal().mean()
+    factor = inverse_factor(hessian[order][:, order], (damping * mean).expand(len(order))).float()  # [in, in]
     codes = [
         _rounded_rows(weight[begin : begin + _ROWS], _rows(grid, begin), order, factor)
         for begin in range(0, len(weight), _ROWS)
@@ -72,10 +73,13 @@ def _rows(grid: Grid, begin: int) -> Grid:
     return replace(grid, scales=grid.scales[rows], zero_points=grid.zero_points[rows], offsets=offsets)
 
 
-def inverse_factor(hessian: Tensor, damping: float) -> Tensor:
-    """U with UᵀU = (H + damping · mean(diag H) · I)⁻¹, upper triangular, in fp64."""
-    hessian = hessian.double()
-    diagonal = hessian.diagonal()
-    damped = hessian + torch.diag(torch.full_like(diagonal, float(damping * diagonal.mean()) or 1.0))
+def inverse_factor(hessian: Tensor, damping: Tensor) -> Tensor:
+    """U with UᵀU = (H + diag(damping))⁻¹, upper triangular, in fp64.
+
+    Args:
+        hessian: [in, in]
+        damping: [in]; 1 takes the place of 0, which an input that is always 0 gives
+    """
+    damped = hessian.double() + torch.diag(torch.where(damping > 0, damping.double(), 1.0))
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
     return torch.linalg.cholesky(inverse, upper=True)

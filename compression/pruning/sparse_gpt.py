@@ -19,15 +19,18 @@ def sparse_gpt(
     have made up for it: in each panel of 128 columns the cheapest go (with a pattern: of each group). The column's
     error over U_jj, times U_jk, is then taken off column k (algorithm 1).
 
+    Each channel is damped by its own size. The paper adds a part of the mean diagonal element to all: where a few
+    channels are far larger than the others, that keeps the others from making up for anything.
+
     Args:
         weight: [out, in]
-        hessian: X Xᵀ of the inputs, [in, in]
-        damping: of the mean diagonal element, added to the diagonal
+        hessian: X Xᵀ of the inputs, or in proportion to it, [in, in]
+        damping: of each diagonal element, added to it
 
     Returns:
         [out, in] with zeros
     """
-    factor = inverse_factor(hessian, damping).to(weight.dtype)  # [in, in]
+    factor = inverse_factor(hessian, damping * hessian.diagonal()).to(weight.dtype)  # [in, in]
     rest = weight.clone()
     columns = weight.shape[1]
     panel = _PANEL if pattern is None else _PANEL // pattern[1] * pattern[1] or pattern[1]

@@ -1,12 +1,11 @@
 """Zeros in all matrices of a model's blocks, layer by layer: a layer sees what the pruned ones before it give out."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
 
-from compression.calibration import walk, watching
+from compression.calibration import input_moments, walk
 from compression.derived_model import derived
 from compression.pruning.masks import Pattern, magnitude_mask, wanda_mask
 from compression.pruning.options import SparseMethod
@@ -43,6 +42,9 @@ def prune_unstructured(
     done: Callable[[], None] = lambda: None,
 ) -> Model:
     """
+    The moments of SparseGPT and Wanda are `second_moments`: tokens with massive activations, of which a text has a
+    few, count as a large token does, or they would be all that counts.
+
     Args:
         ids: calibration tokens, int64 [sequences, length]; None with magnitude, which needs none
         done: called after every layer
@@ -66,25 +68,9 @@ def _blocks(decoder: Decoder, ids: Tensor | None) -> Iterator[tuple[nn.Module, d
     if ids is None:
         yield from ((block, {}) for block in decoder.blocks)
         return
+    joined = joined_matrices(decoder.config)
     for _, block, run in walk(decoder, ids):
-        yield block, _moments(block, run, decoder)
-
-
-def _moments(block: nn.Module, run: Callable[[], Tensor], decoder: Decoder) -> dict[str, Tensor]:
-    """XᵀX of each joined matrix's inputs, [in, in]"""
-    found: dict[str, Tensor] = {}
-
-    def note(name: str) -> Callable[[Tensor], None]:
-        def see(x: Tensor) -> None:
-            found[name] = x.T @ x
-
-        return see
-
-    with ExitStack() as watched:
-        for name, parts in joined_matrices(decoder.config).items():
-            watched.enter_context(watching(block.get_submodule(parts[0]), note(name)))
-        run()
-    return found
+        yield block, input_moments(block, run, joined)
 
 
 def _sparse(

@@ -65,6 +65,17 @@ def test_sparse_gpt_chooses_what_costs_least_when_the_rest_makes_up_for_it():
     assert error < 0.01 * sorted(errors.values())[2]
 
 
+def test_the_size_of_a_channel_changes_nothing_for_sparse_gpt():
+    """A channel that is 1000 times larger with weights as much smaller is the same layer."""
+    own = torch.Generator().manual_seed(1)
+    x, weight = torch.randn(100, 12, generator=own), torch.randn(8, 12, generator=own)
+    sizes = torch.tensor([1000.0, 0.01] + [1.0] * 10)
+    x[:, 5] = 0  # and one that is always 0
+    found = sparse_gpt(weight / sizes, (x * sizes).T @ (x * sizes), 0.5)
+    assert torch.allclose(found * sizes, sparse_gpt(weight, x.T @ x, 0.5), atol=1e-4)
+    assert found.isfinite().all()
+
+
 @pytest.mark.parametrize("pattern", [(2, 4), (1, 2), (3, 4)])
 def test_sparse_gpt_keeps_the_pattern_and_beats_the_masks(pattern):
     x = torch.randn(400, 32, generator=RANDOM) @ torch.randn(32, 32, generator=RANDOM)
