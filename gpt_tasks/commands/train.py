@@ -64,6 +64,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--teacher-model", metavar="ARTIFACT", help="the teacher's (default: the default model)")
     parser.add_argument("--teacher-weight", type=float, help="the rest is the labels' (default: 0.5)")
     parser.add_argument("--teacher-temperature", type=float, help="(default: 2)")
+    parser.add_argument(
+        "--teacher-features",
+        type=float,
+        metavar="WEIGHT",
+        help="how much what the head reads is matched with what the teacher's reads; for a teacher as wide as the "
+        "model (default: 0)",
+    )
     parser.add_argument("--epochs", type=float, default=3)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--tokens-per-batch", type=int, default=1024, help="padding counted (default: %(default)s)")
@@ -99,6 +106,7 @@ _DEFAULTS = {
     "label_smoothing": 0.0,
     "teacher_weight": 0.5,
     "teacher_temperature": 2.0,
+    "teacher_features": 0.0,
     "rank": 8,
     "first_layer": 0,
     "matrices": MATRICES,
@@ -107,7 +115,7 @@ _DEFAULTS = {
 """Of options that belong to some trainings only: where they are given to another, they are refused."""
 _OF_CLASSIFICATIONS = ("pooling", "label_smoothing", "balanced", "teacher")
 _OF_EXTRACTIONS = ("schema", "reading", "sentences", "start")
-_OF_TEACHERS = ("teacher_model", "teacher_weight", "teacher_temperature")
+_OF_TEACHERS = ("teacher_model", "teacher_weight", "teacher_temperature", "teacher_features")
 _OF_LORA = ("rank", "first_layer", "matrices")
 
 
@@ -124,6 +132,8 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(f"--teacher-weight must be more than 0 and at most 1, got {arguments.teacher_weight}.")
     if arguments.teacher_temperature <= 0:
         raise UserError(f"--teacher-temperature must be more than 0, got {arguments.teacher_temperature}.")
+    if arguments.teacher_features < 0:
+        raise UserError(f"--teacher-features must be 0 or more, got {arguments.teacher_features}.")
     if arguments.method == "prefix" and arguments.attention == "full":
         raise UserError("A prefix works with causal attention only. Leave --attention full out.")
     try:
@@ -199,6 +209,7 @@ def _train_classification(arguments: argparse.Namespace, options: TrainingOption
         teacher_model=arguments.teacher_model,
         teacher_weight=arguments.teacher_weight,
         teacher_temperature=arguments.teacher_temperature,
+        teacher_features=arguments.teacher_features,
         licence=arguments.licence,
     )
     if len(arguments.task) > 1:

@@ -62,6 +62,11 @@ class TextClassifier:
     def __init__(self, engine: EncoderEngine, reader: WindowReader, task: TrainedTask) -> None:
         self._engine, self._reader, self.task = engine, reader, task
 
+    @property
+    def hidden_size(self) -> int:
+        """Numbers that the head reads."""
+        return self._engine.config.hidden_size
+
     def classify(
         self,
         texts: Sequence[str],
@@ -92,7 +97,7 @@ class TextClassifier:
         windows = [self._reader.read(text) for text in texts]
         owners = [index for index, text in enumerate(windows) for _ in text.pieces]
         pieces = [piece for text in windows for piece in text.pieces]
-        features = np.zeros((len(texts), self._engine.config.hidden_size), np.float32)
+        features = np.zeros((len(texts), self.hidden_size), np.float32)
         for batch, hidden, mask in self._engine.encode_all(pieces, self.task.adapter):
             pooled = self.task.head.features(hidden, mask)  # [batch, hidden]
             for row, piece in enumerate(batch):

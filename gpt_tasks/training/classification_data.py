@@ -33,7 +33,8 @@ class TaskTraining:
     """None: the default model"""
     teacher_weight: float = 0.5
     teacher_temperature: float = 2.0
-    """see `TaskTeacher`"""
+    teacher_features: float = 0.0
+    """the weight of its features; all three: see `TaskTeacher`"""
     licence: str = "not stated"
     """of the data"""
 

@@ -50,7 +50,7 @@ def model_card(
     if training.teacher is not None:
         command.append(
             f"--teacher {training.teacher} --teacher-weight {training.teacher_weight} "
-            f"--teacher-temperature {training.teacher_temperature}"
+            f"--teacher-temperature {training.teacher_temperature} --teacher-features {training.teacher_features}"
         )
     if training.teacher_model is not None:
         command.append(f"--teacher-model {training.teacher_model}")

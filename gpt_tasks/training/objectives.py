@@ -59,11 +59,11 @@ class Classifier(nn.Module):
 
     def forward(self, input_ids: Tensor, mask: Tensor) -> Tensor:
         """[batch, sequence] of ids, and of 0 and 1 -> logits [batch, labels]"""
-        return self.classify(self.tuned.encode(input_ids, mask), mask)
+        return self.classify(self.features(input_ids, mask))
 
-    def classify(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """Hidden states [batch, sequence, hidden] -> logits [batch, labels]"""
-        return self.head(self.dropout(self.pooling(hidden.float(), mask))).float()
+    def classify(self, features: Tensor) -> Tensor:
+        """[batch, hidden] -> logits [batch, labels]"""
+        return self.head(self.dropout(features)).float()
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,22 @@ class TaskTeacher:
     weight: float
     """of the teacher's answer in the loss; what is left is the label's"""
     temperature: float
+    features: Tensor
+    """what its head reads, as long as what the student's reads: [examples, hidden]"""
+    features_weight: float = 0.0
 
-    def loss(self, logits: Tensor, examples: Sequence[int]) -> Tensor:
+    def answer_loss(self, logits: Tensor, examples: Sequence[int]) -> Tensor:
         """T² · KL(softmax(teacher / T) ‖ softmax(student / T)) (Hinton et al. 2015); logits: [batch, labels]"""
         theirs = (self.logits[list(examples)] / self.temperature).log_softmax(dim=-1)
         ours = (logits / self.temperature).log_softmax(dim=-1)
         return self.temperature**2 * functional.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+
+    def feature_loss(self, features: Tensor, examples: Sequence[int]) -> Tensor:
+        """‖s / ‖s‖ - t / ‖t‖‖², the mean over the texts (Sun et al. 2019, patient knowledge distillation, of the
+        vectors that the heads read); features: [batch, hidden]"""
+        theirs = functional.normalize(self.features[list(examples)].float(), dim=-1)
+        ours = functional.normalize(features, dim=-1)
+        return (ours - theirs).square().sum(dim=-1).mean()
 
 
 class Classification:
@@ -124,13 +134,17 @@ class Classification:
 
     def loss_after(self, hidden: Tensor, mask: Tensor, examples: Sequence[int]) -> Tensor:
         """`loss`, of examples that are read: hidden [batch, sequence, hidden], mask [batch, sequence] of 0 and 1"""
-        logits = self.model.classify(hidden, mask)  # [batch, labels]
+        features = self.model.pooling(hidden.float(), mask)  # [batch, hidden]
+        logits = self.model.classify(features)  # [batch, labels]
         labels = torch.tensor([self._train[index][1] for index in examples])
         loss = functional.cross_entropy(logits + self._offsets, labels, label_smoothing=self._smoothing)
         if self._teacher is None:
             return loss
-        weight = self._teacher.weight
-        return (1 - weight) * loss + weight * self._teacher.loss(logits, examples)
+        teacher = self._teacher
+        loss = (1 - teacher.weight) * loss + teacher.weight * teacher.answer_loss(logits, examples)
+        if teacher.features_weight:
+            loss = loss + teacher.features_weight * teacher.feature_loss(features, examples)
+        return loss
 
     def evaluate(self) -> dict[str, float]:
         """accuracy and mean loss on dev; the score is the accuracy"""

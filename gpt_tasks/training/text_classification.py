@@ -52,7 +52,7 @@ def train_task(
     """
     _require_room(out)
     found = read_task_data(data)
-    taught = None if teacher is None else _ask(teacher, found, training, report)
+    taught = None if teacher is None else _ask(teacher, found, model, training, report)
     torch.manual_seed(options.seed)
     tuned, modules = _build_tuned(model, training)
     classifier = Classifier(tuned, training.pooling, len(found.labels))
@@ -138,13 +138,24 @@ def _reader(model: Model) -> WindowReader:
     return WindowReader(load_tokenizer(model), model.hugging_face_config.get("bos_token_id"), window_size(model.config))
 
 
-def _ask(teacher: TextClassifier, data: TaskData, training: TaskTraining, report: Report) -> TaskTeacher:
+def _ask(teacher: TextClassifier, data: TaskData, model: Model, training: TaskTraining, report: Report) -> TaskTeacher:
     missing = [label for label in data.labels if label not in teacher.task.labels]
     if missing:
         raise UserError(f"The teacher {training.teacher} hasn't got the label {missing[0]!r} of the data.")
+    if training.teacher_features and teacher.hidden_size != model.config.hidden_size:
+        raise UserError(
+            f"The teacher's head reads vectors of {teacher.hidden_size} numbers, the model's of "
+            f"{model.config.hidden_size}: they can't be matched. Leave --teacher-features out."
+        )
     columns = [teacher.task.labels.index(label) for label in data.labels]
-    logits = teacher_answers(teacher, [row.text for row in data.train], report)[:, columns]
-    return TaskTeacher(torch.from_numpy(logits), training.teacher_weight, training.teacher_temperature)
+    answers = teacher_answers(teacher, [row.text for row in data.train], report)
+    return TaskTeacher(
+        torch.from_numpy(answers.logits[:, columns]),
+        training.teacher_weight,
+        training.teacher_temperature,
+        torch.from_numpy(answers.features),
+        training.teacher_features,
+    )
 
 
 def _build_tuned(model: Model, training: TaskTraining) -> tuple[TunedDecoder, dict[str, tuple[str, ...]]]:

@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch.nn import functional
 
+from compression.distillation.students import fresh_student
+from compression.export import Request, export
 from compression.pruning.depth import keep_layers
 from gpt_tasks.backbone.encoder_engine import EncoderEngine
 from gpt_tasks.backbone.weights import open_model
@@ -48,11 +50,23 @@ def teacher(tiny_folder, tiny_artifact, tmp_path):
     return TextClassifier(EncoderEngine(artifact, "fp32"), reader, load_task(tmp_path / "large", artifact))
 
 
+def features(classifier, texts):
+    return torch.tensor(np.array([scored.features for scored in classifier.score(texts)]))
+
+
 def test_loss_is_the_kl_divergence_of_the_softened_answers():
     theirs, ours = torch.tensor([[2.0, 0.0], [0.0, 1.0], [5.0, 5.0]]), torch.tensor([[0.0, 1.0], [3.0, 0.0]])
     p, q = (theirs[[0, 2]] / 3).softmax(-1), (ours / 3).softmax(-1)
     expected = 9 * (p * (p / q).log()).sum(-1).mean()
-    assert TaskTeacher(theirs, 0.5, 3.0).loss(ours, [0, 2]).item() == pytest.approx(expected.item(), rel=1e-5)
+    teacher = TaskTeacher(theirs, 0.5, 3.0, torch.zeros(3, 4))
+    assert teacher.answer_loss(ours, [0, 2]).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_loss_of_features_is_two_minus_twice_the_cosine():
+    theirs, ours = torch.randn(5, 8), torch.randn(2, 8)
+    teacher = TaskTeacher(torch.zeros(5, 2), 0.5, 2.0, theirs.half(), 1.0)
+    cosines = functional.cosine_similarity(ours, theirs[[3, 1]])
+    assert teacher.feature_loss(ours, [3, 1]).item() == pytest.approx((2 - 2 * cosines).mean().item(), abs=1e-3)
 
 
 def test_a_student_comes_to_answer_as_its_teacher(teacher, tiny_folder, tmp_path):
@@ -67,6 +81,30 @@ def test_a_student_comes_to_answer_as_its_teacher(teacher, tiny_folder, tmp_path
     losses = [entry["loss"] for entry in log if "loss" in entry]
     assert losses[-1] < functional.cross_entropy(torch.zeros(1, 2), torch.tensor([0])).item()
     assert "--teacher large" in (tmp_path / "small" / "README.md").read_text()
+
+
+def test_a_students_features_come_to_be_its_teachers(teacher, tiny_folder, tmp_path):
+    student = keep_layers(open_model(str(tiny_folder("llama")[0])), [0, 2])
+    artifact = export(student, tmp_path / "exported", Request(["fp32"]))
+    texts = [json.loads(line)["text"] for line in (tmp_path / "data" / "dev.jsonl").read_text().splitlines()]
+    theirs = features(teacher, texts)
+
+    def similarity(weight: float) -> float:
+        """The mean cosine on dev."""
+        training, out = TaskTraining("small", teacher="large", teacher_features=weight), tmp_path / f"small-{weight}"
+        train_task(student, tmp_path / "data", out, training, OPTIONS, teacher=teacher)
+        reader = WindowReader.of(artifact, artifact.load_tokenizer())
+        ours = features(TextClassifier(EncoderEngine(artifact, "fp32"), reader, load_task(out, artifact)), texts)
+        return functional.cosine_similarity(ours, theirs).mean().item()
+
+    assert similarity(5.0) > similarity(0.0) + 0.1
+
+
+def test_a_teacher_of_another_width_has_no_features_to_match(teacher, tiny_folder, tmp_path):
+    student = fresh_student(open_model(str(tiny_folder("llama")[0])), layers=2, hidden_size=32, feed_forward_size=None)
+    training = TaskTraining("small", teacher="large", teacher_features=1.0)
+    with pytest.raises(UserError, match="Leave --teacher-features out"):
+        train_task(student, tmp_path / "data", tmp_path / "out", training, OPTIONS, teacher=teacher)
 
 
 def test_a_teacher_with_other_labels_is_refused(teacher, tiny_folder, tmp_path):
@@ -89,11 +127,15 @@ def test_answers_are_kept_and_belong_to_their_teacher_and_its_texts(teacher, mon
     monkeypatch.setattr(teacher, "score", lambda texts: read.extend(texts) or score(texts))
     texts = [f"hello {number}" for number in range(10)]
     first = teacher_answers(teacher, texts)
-    np.testing.assert_allclose(first, [scored.logits for scored in score(texts)], rtol=1e-4, atol=1e-4)
+    scores = score(texts)
+    np.testing.assert_allclose(first.logits, [scored.logits for scored in scores], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(first.features, [scored.features for scored in scores], rtol=1e-2, atol=1e-2)
     assert read == texts
-    np.testing.assert_array_equal(teacher_answers(teacher, texts), first)
+    again = teacher_answers(teacher, texts)
+    np.testing.assert_array_equal(again.logits, first.logits)
+    np.testing.assert_array_equal(again.features, first.features)
     assert read == [*texts, *texts[:4]]  # by which it was known again
-    assert teacher_answers(teacher, [*texts, "the"]).shape[0] == 11
+    assert len(teacher_answers(teacher, [*texts, "the"]).logits) == 11
     changed = replace(teacher.task, head=replace(teacher.task.head, bias=teacher.task.head.bias + 1))
     monkeypatch.setattr(teacher, "task", changed)
-    np.testing.assert_allclose(teacher_answers(teacher, texts), first + 1, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(teacher_answers(teacher, texts).logits, first.logits + 1, rtol=1e-4, atol=1e-4)
