@@ -6,7 +6,8 @@ from torch import Tensor
 from compression.gptq import inverse_factor
 from compression.pruning.masks import Pattern
 
-DAMPING = 0.01
+DAMPING = 0.1
+"""measured at half of the weights, perplexity: 0.01 and 0.5 are worse with 8,192 tokens; with more it matters less"""
 _PANEL = 128  # columns whose mask is chosen together
 
 
