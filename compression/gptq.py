@@ -30,7 +30,7 @@ def gptq(weight: np.ndarray, hessian: Tensor, grid: Grid, damping: float = DAMPI
         codes on the given grid, which stays as it is
     """
     order = torch.argsort(hessian.diagonal(), descending=True, stable=True)  # [in]
-    mean = hessian.double().diagonal().mean()
+    mean = hessian.diagonal().double().mean()
     factor = inverse_factor(hessian[order][:, order], (damping * mean).expand(len(order))).float()  # [in, in]
     codes = [
         _rounded_rows(weight[begin : begin + _ROWS], _rows(grid, begin), order, factor)

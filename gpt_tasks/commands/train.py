@@ -10,6 +10,7 @@ backbone stays as it is (--method head), and a small network reads its hidden st
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -69,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="WEIGHT",
         help="how much what the head reads is matched with what the teacher's reads; for a teacher as wide as the "
-        "model (default: 0)",
+        "model, such as 8 (default: 0)",
     )
     parser.add_argument("--epochs", type=float, default=3)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
@@ -130,9 +131,9 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(f"--label-smoothing must be at least 0 and less than 1, got {arguments.label_smoothing}.")
     if not 0 < arguments.teacher_weight <= 1:
         raise UserError(f"--teacher-weight must be more than 0 and at most 1, got {arguments.teacher_weight}.")
-    if arguments.teacher_temperature <= 0:
+    if not 0 < arguments.teacher_temperature < math.inf:
         raise UserError(f"--teacher-temperature must be more than 0, got {arguments.teacher_temperature}.")
-    if arguments.teacher_features < 0:
+    if not 0 <= arguments.teacher_features < math.inf:
         raise UserError(f"--teacher-features must be 0 or more, got {arguments.teacher_features}.")
     if arguments.method == "prefix" and arguments.attention == "full":
         raise UserError("A prefix works with causal attention only. Leave --attention full out.")
