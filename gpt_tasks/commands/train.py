@@ -95,7 +95,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--start",
         type=Path,
         metavar="DIR",
-        help="of an extraction: begin with this folder's head, which --method head has trained for the same labels",
+        help="begin with what this folder has, trained on the same model for the same labels: its head, and of a "
+        "classification its LoRA (an extraction starts from one with --method head); with another --seed, the mean of "
+        "several that start from one (average) is often better than each",
     )
     parser.add_argument("--sentences", type=int, help="of an extraction: train on so many, not on all")
     parser.add_argument("--licence", default="not stated", help="of the data, for the model card")
@@ -115,7 +117,7 @@ _DEFAULTS = {
 }
 """Of options that belong to some trainings only: where they are given to another, they are refused."""
 _OF_CLASSIFICATIONS = ("pooling", "label_smoothing", "balanced", "teacher")
-_OF_EXTRACTIONS = ("schema", "reading", "sentences", "start")
+_OF_EXTRACTIONS = ("schema", "reading", "sentences")
 _OF_TEACHERS = ("teacher_model", "teacher_weight", "teacher_temperature", "teacher_features")
 _OF_LORA = ("rank", "first_layer", "matrices")
 
@@ -175,8 +177,9 @@ def _check_tasks(arguments: argparse.Namespace) -> None:
         _refuse(arguments, _OF_TEACHERS, "a training with --teacher")
     if (arguments.method or ("head" if extractions else "lora")) != "lora":
         _refuse(arguments, _OF_LORA, "--method lora")
-    if arguments.teacher and len(tasks) > 1:
-        raise UserError("--teacher is for one classification. Leave it out.")
+    for name in ("teacher", "start"):
+        if getattr(arguments, name) and len(tasks) > 1:
+            raise UserError(f"--{name} is for one task. Leave it out.")
     if extractions and len(tasks) > 1:
         raise UserError(f"{extractions[0]} is trained alone: extractions need no adapter that they could share.")
 
@@ -211,6 +214,7 @@ def _train_classification(arguments: argparse.Namespace, options: TrainingOption
         teacher_weight=arguments.teacher_weight,
         teacher_temperature=arguments.teacher_temperature,
         teacher_features=arguments.teacher_features,
+        start=_start_of(arguments),
         licence=arguments.licence,
     )
     if len(arguments.task) > 1:
@@ -233,6 +237,10 @@ def _teacher(arguments: argparse.Namespace) -> TextClassifier:
     return teacher
 
 
+def _start_of(arguments: argparse.Namespace) -> str | None:
+    return None if arguments.start is None else str(arguments.start)
+
+
 def _train_extraction(arguments: argparse.Namespace, options: TrainingOptions) -> None:
     from gpt_tasks.training.extraction import ExtractionTraining, train_extraction
 
@@ -251,7 +259,7 @@ def _train_extraction(arguments: argparse.Namespace, options: TrainingOptions) -
         first_layer=arguments.first_layer,
         matrices=tuple(arguments.matrices),
         sentences=arguments.sentences,
-        start=None if arguments.start is None else str(arguments.start),
+        start=_start_of(arguments),
         licence=arguments.licence,
     )
     figures = _train(train_extraction, arguments.data[0], training, arguments, options)

@@ -75,10 +75,11 @@ class TrainedTask:
         return None
 
 
-def load_task(folder: Path, artifact: Artifact) -> TrainedTask:
-    """
+def read_head(folder: Path) -> tuple[TaskSettings, LinearHead, OutOfScopeRule | None]:
+    """What a task's folder says, whatever it was trained on.
+
     Raises:
-        UserError: not such a folder, a method that the encoding graph can't serve, another backbone.
+        UserError: not such a folder.
     """
     if not (folder / SETTINGS_FILE).is_file():
         raise UserError(
@@ -94,6 +95,15 @@ def load_task(folder: Path, artifact: Artifact) -> TrainedTask:
         rule = settings.out_of_scope and OutOfScopeRule.restore(settings.out_of_scope, tensors)
     except (TypeError, KeyError, SafetensorError, OSError) as error:
         raise UserError(f"{folder} is damaged, or of another version ({error}). Train the task again.") from error
+    return settings, head, rule
+
+
+def load_task(folder: Path, artifact: Artifact) -> TrainedTask:
+    """
+    Raises:
+        UserError: not such a folder, a method that the encoding graph can't serve, another backbone.
+    """
+    settings, head, rule = read_head(folder)
     if head.weight.shape != (len(settings.labels), artifact.config.hidden_size):
         raise UserError(
             f"{folder} has a head of {head.weight.shape} for {len(settings.labels)} labels and a backbone with "

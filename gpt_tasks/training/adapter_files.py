@@ -51,7 +51,7 @@ def go_on_from(
         if pair is None or (pair[0].shape, pair[1].shape) != shapes or scale != layers[0].scale:
             raise UserError(
                 f"{origin} can't be gone on from: its matrices of {theirs} are not those of rank {tuned.rank} for this "
-                "model. Give the student and the --rank that it was trained with."
+                "model. Give the model and the --rank that it was trained with."
             )
         with torch.no_grad():
             layers[0].down.copy_(torch.from_numpy(pair[0]))

@@ -35,6 +35,8 @@ class TaskTraining:
     teacher_temperature: float = 2.0
     teacher_features: float = 0.0
     """the weight of its features; all three: see `TaskTeacher`"""
+    start: str | None = None
+    """a folder of the same task, trained on the same model, whose head and correction it begins with"""
     licence: str = "not stated"
     """of the data"""
 

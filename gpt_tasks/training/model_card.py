@@ -47,6 +47,8 @@ def model_card(
         command.append("--balanced")
     if training.label_smoothing:
         command.append(f"--label-smoothing {training.label_smoothing}")
+    if training.start is not None:
+        command.append(f"--start {Path(training.start).name}")
     if training.teacher is not None:
         command.append(
             f"--teacher {training.teacher} --teacher-weight {training.teacher_weight} "

@@ -6,18 +6,20 @@ from pathlib import Path
 
 import torch
 
+from gpt_tasks.backbone.adapter import read_pairs
 from gpt_tasks.backbone.torch_engine import load_decoder
-from gpt_tasks.backbone.weights import Model
+from gpt_tasks.backbone.weights import Model, fingerprint
 from gpt_tasks.errors import UserError
 from gpt_tasks.home import require_replaceable, require_writable
 from gpt_tasks.progress import Report, silent
 from gpt_tasks.tasks.classification import TextClassifier
-from gpt_tasks.tasks.trained_task import SETTINGS_FILE, WRITTEN_FILES
+from gpt_tasks.tasks.trained_task import SETTINGS_FILE, WRITTEN_FILES, read_head
 from gpt_tasks.tasks.windows import WindowReader, window_size
+from gpt_tasks.training.adapter_files import go_on_from
 from gpt_tasks.training.arithmetic import training_dtype
 from gpt_tasks.training.classification_data import TaskData, TaskTraining, encode_rows, read_task_data
 from gpt_tasks.training.classifier_files import save_classifier
-from gpt_tasks.training.methods import TunedDecoder, make_tuned
+from gpt_tasks.training.methods import Lora, TunedDecoder, make_tuned
 from gpt_tasks.training.model_card import model_card
 from gpt_tasks.training.objectives import Classification, Classifier, JointClassification, TaskTeacher
 from gpt_tasks.training.options import TrainingOptions
@@ -48,7 +50,8 @@ def train_task(
 
     Raises:
         UserError: data that can't be read or has fewer than two labels, a folder that can't be written, options
-            that don't fit the checkpoint, a teacher that hasn't got the data's labels.
+            that don't fit the checkpoint, a teacher that hasn't got the data's labels, a start that is another task's
+            or of another model.
     """
     _require_room(out)
     found = read_task_data(data)
@@ -56,6 +59,8 @@ def train_task(
     torch.manual_seed(options.seed)
     tuned, modules = _build_tuned(model, training)
     classifier = Classifier(tuned, training.pooling, len(found.labels))
+    if training.start is not None:
+        _begin_with(Path(training.start), classifier, model, training, modules, found.labels)
     rows = encode_rows(found, _reader(model))
     objective = Classification(classifier, rows.train, rows.dev, training.label_smoothing, training.balanced, taught)
     figures = run_training(
@@ -156,6 +161,42 @@ def _ask(teacher: TextClassifier, data: TaskData, model: Model, training: TaskTr
         torch.from_numpy(answers.features),
         training.teacher_features,
     )
+
+
+def _begin_with(
+    folder: Path,
+    classifier: Classifier,
+    model: Model,
+    training: TaskTraining,
+    modules: dict[str, tuple[str, ...]],
+    labels: list[str],
+) -> None:
+    """
+    Raises:
+        UserError: another backbone, other labels, another pooling, attention or rank.
+    """
+    settings, head, _ = read_head(folder)
+    if settings.backbone["fingerprint"] != fingerprint(model.weights):
+        raise UserError(f"{folder} was trained on another backbone, {settings.backbone['name']}.")
+    if settings.labels != labels:
+        raise UserError(f"{folder} has other labels than the data.")
+    attention = "causal" if training.causal else "full"
+    if (settings.pooling, settings.attention) != (training.pooling, attention):
+        raise UserError(
+            f"{folder} was trained with --pooling {settings.pooling} --attention {settings.attention}. Give the same."
+        )
+    if settings.method not in ("head", "lora") or training.method not in (settings.method, "lora"):
+        raise UserError(
+            f"--method {training.method} can't begin with {folder}, which was trained with --method {settings.method}: "
+            "head begins with head, lora with head or lora."
+        )
+    with torch.no_grad():
+        classifier.head.weight.copy_(torch.from_numpy(head.weight))
+        classifier.head.bias.copy_(torch.from_numpy(head.bias))
+        if head.query is not None:
+            classifier.pooling.query.copy_(torch.from_numpy(head.query))
+    if isinstance(classifier.tuned, Lora) and settings.method == "lora":
+        go_on_from(classifier.tuned, modules, *read_pairs(folder, model.hugging_face_config), folder)
 
 
 def _build_tuned(model: Model, training: TaskTraining) -> tuple[TunedDecoder, dict[str, tuple[str, ...]]]:

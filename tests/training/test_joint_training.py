@@ -86,7 +86,7 @@ def test_each_task_gets_its_head_and_all_the_same_adapter(tiny_folder, tiny_arti
         (["a", "a"], ["x", "y"], "one task twice"),
         (["a", "../b"], ["x", "y"], "leave out slashes"),
         (["a", "entities"], ["x", "y"], "entities is trained alone"),
-        (["a"], ["x", "--start", "y"], "--start is for the tasks entities"),
+        (["a", "b"], ["x", "y", "--start", "z"], "--start is for one task"),
     ],
 )
 def test_what_does_not_go_together(tmp_path, tasks, data, message):
