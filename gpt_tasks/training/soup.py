@@ -34,8 +34,8 @@ def average_tasks(
 ) -> float:
     """Writes `out`: the parameters' means, calibrated anew. Nothing is trained, and serving costs what one does.
 
-    It works for trainings that began alike (the same data, seed and rank): then their parameters lie in one valley of
-    the loss.
+    It works for trainings that began alike (the same data, seed and rank), or went on from one: then their parameters
+    lie in one valley of the loss.
 
     Args:
         folders: of trained classifications, at least two
