@@ -108,9 +108,21 @@ def second_moments(x: Tensor) -> Tensor:
     Tokens with massive activations are scaled down to OUTLIER_ROWS times the median length: a few of them
     would be all that counts otherwise.
     """
-    lengths = x.norm(dim=1)
-    x = x * torch.clamp(OUTLIER_ROWS * lengths.median() / lengths.clamp(min=1e-9), max=1)[:, None]
+    x = x * _token_scales(x)
     return (x.T @ x).double() / len(x)
+
+
+def cross_moments(y: Tensor, x: Tensor) -> Tensor:
+    """YᵀX / tokens, each token scaled down as `second_moments` of x does: [tokens, out] and [tokens, in] -> fp64
+    [out, in]"""
+    scales = _token_scales(x)
+    return ((y * scales).T @ (x * scales)).double() / len(x)
+
+
+def _token_scales(x: Tensor) -> Tensor:
+    """[tokens, 1]"""
+    lengths = x.norm(dim=1, keepdim=True)
+    return torch.clamp(OUTLIER_ROWS * lengths.median() / lengths.clamp(min=1e-9), max=1)
 
 
 def input_moments(

@@ -1,12 +1,17 @@
-"""Zeros in all matrices of a model's blocks, layer by layer: a layer sees what the pruned ones before it give out."""
+"""Zeros in all matrices of a model's blocks, one after the other: each sees what the pruned ones before it give out."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
-from compression.calibration import input_moments, walk
+from compression.calibration import Run, cross_moments, second_moments, walk, watching
 from compression.derived_model import derived
+from compression.pruning.error_feedback import with_feedback
 from compression.pruning.masks import Pattern, magnitude_mask, wanda_mask
 from compression.pruning.options import SparseMethod
 from compression.pruning.sparse_gpt import sparse_gpt
@@ -16,6 +21,9 @@ from gpt_tasks.backbone.torch_engine import load_decoder
 from gpt_tasks.backbone.weights import Model
 from gpt_tasks.errors import UserError
 from gpt_tasks.transformer.decoder import Decoder
+
+_STREAM_READERS = {"attention.output": "attention_norm", "feed_forward.down": "feed_forward_norm"}
+"""Matrices whose outputs are added to the residual stream, and the norm that reads it before."""
 
 
 def require_pattern_fits(model: Model, pattern: Pattern) -> None:
@@ -43,7 +51,8 @@ def prune_unstructured(
 ) -> Model:
     """
     The moments of SparseGPT and Wanda are `second_moments`: tokens with massive activations, of which a text has a
-    few, count as a large token does, or they would be all that counts.
+    few, count as a large token does, or they would be all that counts. Other than in their papers, a matrix makes up
+    for what the zeros before it have changed (`with_feedback`), before it is pruned itself.
 
     Args:
         ids: calibration tokens, int64 [sequences, length]; None with magnitude, which needs none
@@ -51,36 +60,70 @@ def prune_unstructured(
     """
     decoder = load_decoder(model.weights)
     with torch.no_grad():
-        for block, moments in _blocks(decoder, ids):
-            for name, parts in joined_matrices(block.attention.config).items():
-                for part in parts:
-                    linear = block.get_submodule(part)
-                    linear.weight.copy_(_sparse(linear.weight, moments.get(name), method, sparsity, pattern))
-            done()
+        if ids is None:
+            for block in decoder.blocks:
+                for part in chain.from_iterable(joined_matrices(model.config).values()):
+                    weight = block.get_submodule(part).weight
+                    weight *= magnitude_mask(weight, sparsity, pattern)
+                done()
+        else:
+            for weight, moments in _calibrated(decoder, load_decoder(model.weights), ids, done):
+                if method == "sparsegpt":
+                    weight.copy_(sparse_gpt(weight, moments, sparsity, pattern))
+                else:
+                    weight *= wanda_mask(weight, moments.diagonal().sqrt(), sparsity, pattern)
     parameters = dict(decoder.named_parameters())
     tensors = {name: parameters[name].detach().numpy() for name in model.weights}
     kept = f"{pattern[0]}of{pattern[1]}" if pattern else f"{round(100 * sparsity)}"
     return derived(model, f"{method}-{kept}", model.config, tensors)
 
 
-def _blocks(decoder: Decoder, ids: Tensor | None) -> Iterator[tuple[nn.Module, dict[str, Tensor]]]:
-    """Each with the moments of its matrices' inputs, where there are tokens to measure them on."""
-    if ids is None:
-        yield from ((block, {}) for block in decoder.blocks)
-        return
+def _calibrated(
+    decoder: Decoder, original: Decoder, ids: Tensor, done: Callable[[], None]
+) -> Iterator[tuple[nn.Parameter, Tensor]]:
+    """Each matrix, corrected for what was done to those before it, and the moments of its inputs; what the caller makes
+    of it is what the next ones see."""
     joined = joined_matrices(decoder.config)
-    for _, block, run in walk(decoder, ids):
-        yield block, input_moments(block, run, joined)
+    for (_, block, run), (_, dense, run_dense) in zip(walk(decoder, ids), walk(original, ids), strict=True):
+        wanted = _readings(dense, run_dense, joined)
+        for name, parts in joined.items():
+            found = _readings(block, run, {name: parts})[name]
+            moments = second_moments(found.inputs)
+            for part in parts:
+                weight = block.get_submodule(part).weight
+                lacking = cross_moments(_lacking(weight, found, wanted[name]), found.inputs)
+                weight.copy_(with_feedback(weight, moments, lacking))
+                yield weight, moments
+        done()
 
 
-def _sparse(
-    weight: Tensor, moments: Tensor | None, method: SparseMethod, sparsity: float, pattern: Pattern | None
-) -> Tensor:
-    if method == "sparsegpt":
-        return sparse_gpt(weight, moments, sparsity, pattern)
-    if method == "wanda":
-        return weight * wanda_mask(weight, moments.diagonal().sqrt(), sparsity, pattern)
-    return weight * magnitude_mask(weight, sparsity, pattern)
+@dataclass(frozen=True)
+class _Reading:
+    """What a joined matrix has before it."""
+
+    inputs: Tensor
+    """[tokens, in]"""
+    stream: Tensor | None
+    """the residual stream that its output is added to, [tokens, hidden]; None: it isn't"""
+
+
+def _readings(block: nn.Module, run: Run, joined: Mapping[str, tuple[str, ...]]) -> dict[str, _Reading]:
+    inputs: dict[str, Tensor] = {}
+    streams: dict[str, Tensor] = {}
+    with ExitStack() as watched:
+        for name, parts in joined.items():
+            watched.enter_context(watching(block.get_submodule(parts[0]), partial(inputs.__setitem__, name)))
+            if name in _STREAM_READERS:
+                norm = block.get_submodule(_STREAM_READERS[name])
+                watched.enter_context(watching(norm, partial(streams.__setitem__, name)))
+        run()
+    return {name: _Reading(inputs[name], streams.get(name)) for name in joined}
+
+
+def _lacking(weight: Tensor, found: _Reading, wanted: _Reading) -> Tensor:
+    """What the original model's matrix, and the residual stream under it, have more: [tokens, out]"""
+    lacking = (wanted.inputs - found.inputs) @ weight.T
+    return lacking if found.stream is None else lacking + wanted.stream - found.stream
 
 
 def zeros(model: Model) -> float:

@@ -1,7 +1,7 @@
 """Average trained classifications into one: a model soup.
 
 It is as large and as fast as one of them, and often better than each, where they began alike (the same data, seed and
-rank) and were trained differently long, or at other rates; or where they went on from one with other seeds (train --start).
+rank) and were trained differently long, or at other rates; or where they went on from one (train --start, other seeds).
 """
 
 import argparse

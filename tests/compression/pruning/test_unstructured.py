@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from compression.calibration import calibration_ids
+from compression.calibration import calibration_ids, cross_moments, second_moments
+from compression.pruning.error_feedback import with_feedback
+from compression.pruning.masks import wanda_mask
 from compression.pruning.prune import Pruning, prune
 from compression.pruning.unstructured import zeros
 from gpt_tasks.backbone.torch_engine import load_decoder
@@ -21,21 +23,36 @@ class TestUnstructured:
             if "blocks" not in name or "norm" in name:
                 assert (pruned.weights[name] == model.weights[name]).all()
 
-    def test_every_layer_sees_what_the_pruned_ones_before_it_give_out(self, model):
-        """Wanda by definition, with hooks on the pruned layers below."""
+    @pytest.mark.parametrize("matrix", ["attention.query", "attention.output", "feed_forward.down"])
+    def test_a_matrix_makes_up_for_what_the_pruned_ones_before_it_have_changed(self, model, matrix):
+        """Wanda by definition, of a matrix of the second block, with hooks on what both models read."""
         pruned, _ = prune(model, Pruning("wanda", 0.5), TEXT)
         ids = calibration_ids(load_tokenizer(model), TEXT, model.config)
-        decoder = load_decoder(pruned.weights)
-        dense = load_decoder(model.weights)
-        decoder.blocks[1] = dense.blocks[1]
-        seen = []
-        decoder.blocks[1].feed_forward.down.register_forward_pre_hook(lambda _, x: seen.append(x[0].flatten(0, 1)))
-        with torch.no_grad():
-            decoder(ids)
-        weight = dense.blocks[1].feed_forward.down.weight.detach()
-        scores = weight.abs() * torch.cat(seen).norm(dim=0)
-        gone = torch.from_numpy(pruned.weights["blocks.1.feed_forward.down.weight"]) == 0
-        assert (scores[gone].reshape(len(weight), -1).amax(1) <= scores[~gone].reshape(len(weight), -1).amin(1)).all()
+        stream = {"attention.output": "attention_norm", "feed_forward.down": "feed_forward_norm"}.get(matrix)
+
+        def read(weights):
+            block, seen = (decoder := load_decoder(weights)).blocks[1], {}
+            for name in filter(None, (matrix, stream)):
+                block.get_submodule(name).register_forward_pre_hook(
+                    lambda _, x, name=name: seen.update({name: x[0].flatten(0, 1)})
+                )
+            with torch.no_grad():
+                decoder(ids)
+            return seen
+
+        name = f"blocks.1.{matrix}.weight"
+        weight, sparse = (torch.from_numpy(which.weights[name]) for which in (model, pruned))
+        wanted, found = read(model.weights), read(pruned.weights)
+        lacking = (wanted[matrix] - found[matrix]) @ weight.T
+        if stream is not None:
+            lacking = lacking + wanted[stream] - found[stream]
+        inputs = found[matrix]
+        corrected = with_feedback(weight, second_moments(inputs), cross_moments(lacking, inputs))
+        keep = wanda_mask(corrected, inputs.norm(dim=0), 0.5)
+        assert ((sparse != 0) == keep).float().mean() > 0.995  # of nearly equal scores either may go
+        both = (sparse != 0) & keep
+        torch.testing.assert_close(sparse[both], corrected[both], rtol=1e-3, atol=1e-4)
+        assert not torch.allclose(corrected, weight, atol=1e-3)
 
     def test_magnitude_needs_no_text(self, model):
         pruned, _ = prune(model, Pruning("magnitude", 0.5), "")
