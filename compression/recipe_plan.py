@@ -7,6 +7,7 @@ from compression.block_settings import BlockSettings
 from compression.distillation.student_sizes import every_nth, every_of, fresh_sizes
 from compression.precisions import PRECISIONS, estimated_bytes
 from compression.pruning.counts import kept_count
+from compression.pruning.options import SPARSE
 from compression.recipe import Recipe
 from compression.recipe_options import Bench, Check, Distill, Evaluate, Export, Prune, Recover, Step, Teaching
 from compression.sizes import export_memory_bytes, parameters
@@ -117,6 +118,8 @@ def _seconds(step: Step, name: str, original: int, weights: int, text: str | Non
         return tokens * (passes * weights + 2 * original * bool(step.predictions)) / _FLOPS
     if isinstance(step, Prune):
         searched = step.method == "depth" and not step.layers and not step.by_influence
+        if _reads_both(step):
+            return 10 + 2 * original * step.tokens / _FLOPS * 7  # each block: the original twice, the pruned five times
         return 10 + (2 * original * _CALIBRATION_TOKENS / _FLOPS) * (30 if searched else 1)
     if isinstance(step, Export):
         calibrated = sum(PRECISIONS[precision].calibrates for precision in step.precision)
@@ -135,4 +138,11 @@ def _memory(step: Step, config: DecoderConfig, original: int) -> float:
     if isinstance(step, Export):
         calibrates = any(PRECISIONS[precision].calibrates for precision in step.precision)
         return float(export_memory_bytes(config, calibrates, step.precision != ["fp32"]))
+    if isinstance(step, Prune) and _reads_both(step):
+        return 600e6 + 3 * weights + 4 * step.tokens * 10 * config.hidden_size
     return 600e6 + 2 * max(weights, 4 * original)
+
+
+def _reads_both(step: Prune) -> bool:
+    """Whether it runs the model on the text beside the pruned one."""
+    return step.method in SPARSE and step.method != "magnitude"

@@ -81,3 +81,17 @@ def test_a_planned_student_has_the_sizes_that_it_gets(tiny, tmp_path, options):
     student = begin_student(teacher, options["student"], *sizes)
     recipe = read_recipe(written(tmp_path, {"distill": options}, EXPORT))
     assert next(plan(recipe, teacher.config)).parameters == parameters(student.config)
+
+
+def test_what_zeros_take_grows_with_their_text(tmp_path):
+    config = read_model_config("default")
+
+    def planned(method, tokens):
+        return next(
+            plan(read_recipe(written(tmp_path, {"prune": {"method": method, "tokens": tokens}}, EXPORT)), config)
+        )
+
+    short, long = planned("sparsegpt", 8192), planned("sparsegpt", 32768)
+    assert long.minutes > 3 * short.minutes and long.memory_mb > short.memory_mb
+    assert planned("wanda", 8192) == short
+    assert planned("magnitude", 8192) == planned("magnitude", 32768)
