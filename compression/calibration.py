@@ -126,7 +126,7 @@ def _token_scales(x: Tensor) -> Tensor:
 
 
 def input_moments(
-    block: DecoderBlock, run: Run, joined: Mapping[str, tuple[str, ...]], begin: int = 0
+    block: DecoderBlock, run: Run, joined: Mapping[str, tuple[str, ...]], begin: int
 ) -> dict[str, Tensor]:
     """Second moments of what each joined matrix of a block reads, from token `begin` on: each [in, in]"""
     found: dict[str, Tensor] = {}

@@ -29,7 +29,14 @@ from gpt_tasks.training.extraction_objective import Extraction, ExtractionModel,
 from gpt_tasks.training.methods import Lora, make_tuned
 from gpt_tasks.training.model_card import extraction_card
 from gpt_tasks.training.options import MATRICES, TrainingOptions
-from gpt_tasks.training.task_run import chosen_modules, data_fingerprint, load_tokenizer, run_training, write_trained
+from gpt_tasks.training.task_run import (
+    chosen_modules,
+    data_fingerprint,
+    load_tokenizer,
+    require_same_backbone,
+    run_training,
+    write_trained,
+)
 
 _SMALLEST_DEVIATION = 1e-3
 
@@ -149,8 +156,7 @@ def _start(
     settings, head = read_extraction(folder)
     if settings.method != "head" or settings.attention != "causal":
         raise UserError(f"{folder} has corrected its backbone. Start from one that was trained with --method head.")
-    if settings.backbone["fingerprint"] != fingerprint(model.weights):
-        raise UserError(f"{folder} was trained on another backbone, {settings.backbone['name']}.")
+    require_same_backbone(folder, settings.backbone, model)
     if (settings.reading, settings.layers, head.links) != (reading, layers, links):
         raise UserError(f"{folder} has other labels than the data, or is --reading {settings.reading}.")
     return head

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gpt_tasks.backbone.architectures import adapter_modules
 from gpt_tasks.backbone.tokenizer import Tokenizer
-from gpt_tasks.backbone.weights import Model, content_hash
+from gpt_tasks.backbone.weights import Model, content_hash, fingerprint
 from gpt_tasks.errors import UserError
 from gpt_tasks.home import whole_folder
 from gpt_tasks.progress import Report
@@ -75,6 +75,19 @@ def training_folder(out: Path) -> Path:
 def data_fingerprint(data: Path) -> str:
     """Of train.jsonl and dev.jsonl."""
     return hashlib.sha256(b"".join((data / f"{split}.jsonl").read_bytes() for split in ("train", "dev"))).hexdigest()
+
+
+def require_same_backbone(folder: Path, backbone: Mapping[str, str], model: Model) -> None:
+    """
+    Args:
+        folder: of a task that a training begins with
+        backbone: name and fingerprint of what it was trained on
+
+    Raises:
+        UserError: the model is another one.
+    """
+    if backbone["fingerprint"] != fingerprint(model.weights):
+        raise UserError(f"{folder} was trained on another backbone, {backbone['name']}. Name that one in --model.")
 
 
 def load_tokenizer(model: Model) -> Tokenizer:

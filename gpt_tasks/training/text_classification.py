@@ -8,7 +8,7 @@ import torch
 
 from gpt_tasks.backbone.adapter import read_pairs
 from gpt_tasks.backbone.torch_engine import load_decoder
-from gpt_tasks.backbone.weights import Model, fingerprint
+from gpt_tasks.backbone.weights import Model
 from gpt_tasks.errors import UserError
 from gpt_tasks.home import require_replaceable, require_writable
 from gpt_tasks.progress import Report, silent
@@ -23,7 +23,14 @@ from gpt_tasks.training.methods import Lora, TunedDecoder, make_tuned
 from gpt_tasks.training.model_card import model_card
 from gpt_tasks.training.objectives import Classification, Classifier, JointClassification, TaskTeacher
 from gpt_tasks.training.options import TrainingOptions
-from gpt_tasks.training.task_run import chosen_modules, data_fingerprint, load_tokenizer, run_training, write_trained
+from gpt_tasks.training.task_run import (
+    chosen_modules,
+    data_fingerprint,
+    load_tokenizer,
+    require_same_backbone,
+    run_training,
+    write_trained,
+)
 from gpt_tasks.training.teacher_answers import teacher_answers
 
 
@@ -176,8 +183,7 @@ def _begin_with(
         UserError: another backbone, other labels, another pooling, attention or rank.
     """
     settings, head, _ = read_head(folder)
-    if settings.backbone["fingerprint"] != fingerprint(model.weights):
-        raise UserError(f"{folder} was trained on another backbone, {settings.backbone['name']}.")
+    require_same_backbone(folder, settings.backbone, model)
     if settings.labels != labels:
         raise UserError(f"{folder} has other labels than the data.")
     attention = "causal" if training.causal else "full"
