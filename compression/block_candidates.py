@@ -117,7 +117,7 @@ def find_candidates(
             candidates[f"blocks.{layer}.{name}"] = sorted(ways, key=lambda way: way.cost)
         for name, module in best.items():
             block.set_submodule(name, module)
-        last = run()
+        last = run.finish()
         done()
     return Candidates(
         ScaledChannels(model.weights, config, scales),

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,16 +17,21 @@ from gpt_tasks.transformer.decoder import Decoder
 from gpt_tasks.transformer.masks import causal_mask
 
 SEQUENCE = 512
-"""tokens read together"""
+"""tokens read together, where nothing else is asked for"""
 FEWEST_TOKENS = 256
 MOST_TOKENS = 16 * SEQUENCE
 """where nothing else is asked for: more would make the calibration of quantization slow, and its result no better"""
 _CHARACTERS_A_TOKEN = 12  # more than there are on average: only so much of a long text is encoded
 
 
-def calibration_ids(tokenizer: Tokenizer, text: str, config: DecoderConfig, tokens: int = MOST_TOKENS) -> Tensor:
+def calibration_ids(
+    tokenizer: Tokenizer, text: str, config: DecoderConfig, tokens: int = MOST_TOKENS, sequence: int = SEQUENCE
+) -> Tensor:
     """The text's beginning cut into sequences: int64 [sequences, length], as many as `tokens` are in whole ones, or
     fewer. A last, shorter piece is left out.
+
+    Args:
+        sequence: tokens read together, as far as text and model allow
 
     Raises:
         UserError: a text that is too short.
@@ -35,8 +39,8 @@ def calibration_ids(tokenizer: Tokenizer, text: str, config: DecoderConfig, toke
     ids = tokenizer.encode(text[: tokens * _CHARACTERS_A_TOKEN])
     if len(ids) < FEWEST_TOKENS:
         raise UserError(f"The calibration text has {len(ids)} tokens; at least {FEWEST_TOKENS} are needed.")
-    length = min(SEQUENCE, len(ids), config.context_length)
-    count = min(len(ids) // length, max(1, tokens // SEQUENCE))
+    length = min(sequence, tokens, len(ids), config.context_length)
+    count = min(len(ids), tokens) // length
     return torch.tensor(ids[: count * length]).reshape(count, length)
 
 
@@ -46,17 +50,28 @@ def held_out(ids: Tensor) -> int:
     return -(-len(ids) // 5) if len(ids) > 1 else 0
 
 
-class Run(Protocol):
+class Run:
     """Runs a block on what the layers before gave out."""
+
+    def __init__(self, whole: Callable[[int | None], Tensor]) -> None:
+        self._whole = whole
+        self.output: Tensor | None = None
 
     def __call__(self, sequences: int | None = None) -> Tensor:
         """Of the first few sequences only, or of all: [sequences, length, hidden]"""
+        return self._whole(sequences)
+
+    def finish(self) -> Tensor:
+        """The last run, of all: what it gives out is what the next layer reads."""
+        self.output = self()
+        return self.output
 
 
 def walk(decoder: Decoder, ids: Tensor) -> Iterator[tuple[int, DecoderBlock, Run]]:
-    """Layer by layer: its number, its block, and a function that runs it.
+    """Layer by layer: its number, its block, and what runs it.
 
-    The caller may change a block's weights: the layers after it read what the changed one gives out.
+    The caller may change a block's weights: the layers after it read what the changed one gives out. Where the caller
+    doesn't `finish` a block's runs, it is run once more.
 
     Args:
         ids: [sequences, length]
@@ -68,11 +83,12 @@ def walk(decoder: Decoder, ids: Tensor) -> Iterator[tuple[int, DecoderBlock, Run
     mask = causal_mask(ids.shape[1], ids.shape[1], decoder.config.attention_window)
     for layer, block in enumerate(decoder.blocks):
 
-        def run(sequences: int | None = None, block: DecoderBlock = block, x: Tensor = x) -> Tensor:
+        def run(sequences: int | None, block: DecoderBlock = block, x: Tensor = x) -> Tensor:
             return block(x[:sequences], positions[:sequences], mask, decoder.rotary, blockwise=True)[0]
 
-        yield layer, block, run
-        x = run()
+        runs = Run(run)
+        yield layer, block, runs
+        x = runs.finish() if runs.output is None else runs.output
 
 
 @contextmanager

@@ -34,6 +34,7 @@ class Prune(Step):
     by_influence: bool = Field(False, description="depth: by the blocks' influence, without a search")
     layers: list[int] | None = Field(None, min_length=1, description="depth: keep these, without a search")
     uniform: bool = Field(False, description="attention, feed-forward: every layer loses the same")
+    refit: bool = Field(True, description="wanda, sparsegpt: solve once more for what the zeros leave of a matrix")
     text: str | None = Field(None, description="a file or folder to decide by; None: the project's own")
     tokens: int = Field(8192, ge=256, description="of the text, at most")
 
@@ -44,6 +45,7 @@ class Prune(Step):
             pattern=self.pattern is not None,
             layers=self.by_influence or self.layers is not None,
             uniform=self.uniform,
+            unrefitted=not self.refit,
             text=self.text is not None,
         )
         if self.pattern is not None:

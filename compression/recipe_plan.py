@@ -7,7 +7,7 @@ from compression.block_settings import BlockSettings
 from compression.distillation.student_sizes import every_nth, every_of, fresh_sizes
 from compression.precisions import PRECISIONS, estimated_bytes
 from compression.pruning.counts import kept_count
-from compression.pruning.options import SPARSE
+from compression.pruning.options import CALIBRATED
 from compression.recipe import Recipe
 from compression.recipe_options import Bench, Check, Distill, Evaluate, Export, Prune, Recover, Step, Teaching
 from compression.sizes import export_memory_bytes, parameters
@@ -19,6 +19,8 @@ _FLOPS = 1e11
 _TEXT_TOKENS = 1_000_000
 """taken for a text whose length isn't known"""
 _CALIBRATION_TOKENS = 16 * 512
+_SOLVER_SECONDS = 60
+"""for the zeros of a model of 135 million weights, whatever it has read"""
 _FIXED_SECONDS = {"check": 60, "bench": 20, "evaluate": 60}
 
 
@@ -119,7 +121,8 @@ def _seconds(step: Step, name: str, original: int, weights: int, text: str | Non
     if isinstance(step, Prune):
         searched = step.method == "depth" and not step.layers and not step.by_influence
         if _reads_both(step):
-            return 10 + 2 * original * step.tokens / _FLOPS * 7  # each block: the original twice, the pruned five times
+            runs = 3  # of the original and of the pruned one; the moments take about as long as one
+            return 10 + _SOLVER_SECONDS * original / 1.35e8 + runs * 2 * original * step.tokens / _FLOPS
         return 10 + (2 * original * _CALIBRATION_TOKENS / _FLOPS) * (30 if searched else 1)
     if isinstance(step, Export):
         calibrated = sum(PRECISIONS[precision].calibrates for precision in step.precision)
@@ -139,10 +142,10 @@ def _memory(step: Step, config: DecoderConfig, original: int) -> float:
         calibrates = any(PRECISIONS[precision].calibrates for precision in step.precision)
         return float(export_memory_bytes(config, calibrates, step.precision != ["fp32"]))
     if isinstance(step, Prune) and _reads_both(step):
-        return 600e6 + 3 * weights + 4 * step.tokens * 10 * config.hidden_size
+        return 600e6 + 3 * weights + 4 * step.tokens * 24 * config.hidden_size
     return 600e6 + 2 * max(weights, 4 * original)
 
 
 def _reads_both(step: Prune) -> bool:
     """Whether it runs the model on the text beside the pruned one."""
-    return step.method in SPARSE and step.method != "magnitude"
+    return step.method in CALIBRATED

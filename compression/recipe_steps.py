@@ -58,7 +58,9 @@ def _prune(step: Prune, place: Place) -> dict:
     pattern = tuple(map(int, step.pattern.split(":"))) if step.pattern else None
     layers = None if step.layers is None else tuple(step.layers)
     try:
-        pruning = Pruning(step.method, step.sparsity, pattern, step.by_influence, layers, step.uniform, step.tokens)
+        pruning = Pruning(
+            step.method, step.sparsity, pattern, step.by_influence, layers, step.uniform, step.refit, step.tokens
+        )
     except ValueError as error:
         raise UserError(f"{error}.") from error
     text = None if step.text is None else "\n".join(read_texts(Path(step.text).expanduser()))

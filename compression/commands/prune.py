@@ -62,6 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="attention, feed-forward: every layer loses the same, so that other loaders know the model",
     )
+    parser.add_argument(
+        "--no-refit",
+        action="store_true",
+        help="wanda, sparsegpt: don't solve once more for what the zeros leave of a matrix",
+    )
     parser.add_argument("--progress", choices=["bar", "json", "none"], default="bar")
     parser.add_argument("--json", action="store_true", help="print what was done as one JSON object")
 
@@ -78,6 +83,7 @@ def run(arguments: argparse.Namespace) -> None:
             arguments.by_influence,
             _layers(arguments.keep_layers),
             arguments.uniform,
+            not arguments.no_refit,
             arguments.tokens,
         )
         require_options_fit(pruning.method, text=arguments.text is not None)

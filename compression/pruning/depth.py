@@ -46,7 +46,7 @@ def block_influence(decoder: Decoder, ids: Tensor) -> list[float]:
     influences = []
     x = _embedded(decoder, ids)
     for _, _, run in walk(decoder, ids):
-        output = run()
+        output = run.finish()
         influences.append(float(1 - functional.cosine_similarity(x.float(), output.float(), dim=-1).mean()))
         x = output
     return influences

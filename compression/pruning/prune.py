@@ -7,12 +7,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from compression.calibration import FEWEST_TOKENS, MOST_TOKENS, calibration_ids
+from compression.calibration import FEWEST_TOKENS, MOST_TOKENS, SEQUENCE, calibration_ids
 from compression.calibration_text import default_calibration_text
 from compression.pruning import width
 from compression.pruning.counts import kept_count
 from compression.pruning.depth import block_influence, greedy, keep_layers, least_influential
-from compression.pruning.options import SPARSE, Method, require_options_fit
+from compression.pruning.options import CALIBRATED, SPARSE, Method, require_options_fit
 from compression.pruning.unstructured import prune_unstructured, require_pattern_fits, zeros
 from compression.pruning.vocabulary import keep_tokens, used_tokens
 from compression.sizes import parameters
@@ -29,6 +29,9 @@ from gpt_tasks.training.task_run import load_tokenizer
 
 RECORD = "pruning.json"
 _SEARCH_SEQUENCES = 2  # of the calibration text: every step of a search runs the model once for every block
+
+_ZEROS_SEQUENCE = 1024
+"""tokens read together where every weight is fitted to them: what a model reads far on in a text looks different"""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class Pruning:
     """depth: keep these, without a search"""
     uniform: bool = False
     """attention, feed-forward: every layer loses the same"""
+    refit: bool = True
+    """wanda, sparsegpt: solve for what the zeros leave of a matrix once more"""
     tokens: int = MOST_TOKENS
     """of the calibration text, at most; a search for layers takes the first 1,024 of them"""
 
@@ -62,6 +67,7 @@ class Pruning:
             pattern=self.pattern is not None,
             layers=self.by_influence or self.layers is not None,
             uniform=self.uniform,
+            unrefitted=not self.refit,
         )
 
 
@@ -119,8 +125,8 @@ Recover what was lost with `python -m compression distill`, and export with `pyt
 """
 
 
-def _calibration(model: Model, pruning: Pruning, text: str) -> Tensor:
-    return calibration_ids(load_tokenizer(model), text, model.config, pruning.tokens)
+def _calibration(model: Model, pruning: Pruning, text: str, sequence: int = SEQUENCE) -> Tensor:
+    return calibration_ids(load_tokenizer(model), text, model.config, pruning.tokens, sequence)
 
 
 def _prune_vocabulary(model: Model, pruning: Pruning, text: str | None) -> tuple[Model, dict]:
@@ -139,8 +145,9 @@ def _prune_weights(model: Model, pruning: Pruning, text: str, report: Report) ->
     if pruning.pattern is not None:
         require_pattern_fits(model, pruning.pattern)
     done = _counted(report, model.config.layers)
-    ids = None if pruning.method == "magnitude" else _calibration(model, pruning, text)
-    pruned = prune_unstructured(model, ids, pruning.method, pruning.sparsity, pruning.pattern, done)
+    calibrated = pruning.method in CALIBRATED
+    ids = _calibration(model, pruning, text, _ZEROS_SEQUENCE) if calibrated else None
+    pruned = prune_unstructured(model, ids, pruning.method, pruning.sparsity, pruning.pattern, pruning.refit, done)
     return pruned, {"zeros": zeros(pruned)}
 
 

@@ -40,7 +40,7 @@ def importances(decoder: Decoder, ids: Tensor) -> tuple[list[Tensor], list[Tenso
             watching(block.attention.output, lambda x, seen=seen: seen.update(heads=x)),
             watching(block.feed_forward.down, lambda x, seen=seen: seen.update(neurons=x)),
         ):
-            output = run().flatten(0, 1)  # [tokens, hidden]
+            output = run.finish().flatten(0, 1)  # [tokens, hidden]
         energy = output.square().sum(dim=1)  # [tokens]
         groups = block.attention.config.key_value_heads
         added = [

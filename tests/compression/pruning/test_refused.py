@@ -33,3 +33,5 @@ class TestRefused:
             Pruning("depth", 0.5, (2, 4))
         with pytest.raises(ValueError, match="layers"):
             Pruning("wanda", 0.5, layers=(1, 2))
+        with pytest.raises(ValueError, match="refit is for wanda, sparsegpt"):
+            Pruning("magnitude", 0.5, refit=False)

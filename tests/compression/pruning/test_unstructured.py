@@ -26,8 +26,8 @@ class TestUnstructured:
     @pytest.mark.parametrize("matrix", ["attention.query", "attention.output", "feed_forward.down"])
     def test_a_matrix_makes_up_for_what_the_pruned_ones_before_it_have_changed(self, model, matrix):
         """Wanda by definition, of a matrix of the second block, with hooks on what both models read."""
-        pruned, _ = prune(model, Pruning("wanda", 0.5), TEXT)
-        ids = calibration_ids(load_tokenizer(model), TEXT, model.config)
+        pruned, _ = prune(model, Pruning("wanda", 0.5, refit=False), TEXT)
+        ids = calibration_ids(load_tokenizer(model), TEXT, model.config, sequence=1024)
         stream = {"attention.output": "attention_norm", "feed_forward.down": "feed_forward_norm"}.get(matrix)
 
         def read(weights):
@@ -53,6 +53,16 @@ class TestUnstructured:
         both = (sparse != 0) & keep
         torch.testing.assert_close(sparse[both], corrected[both], rtol=1e-3, atol=1e-4)
         assert not torch.allclose(corrected, weight, atol=1e-3)
+
+    @pytest.mark.parametrize("method", ["wanda", "sparsegpt"])
+    def test_a_refit_moves_the_kept_weights_alone(self, model, method):
+        (refitted, _), (plain, _) = (prune(model, Pruning(method, refit=refit), TEXT) for refit in (True, False))
+        first = "blocks.0.attention.query.weight"  # those after it read what the others give out
+        assert ((refitted.weights[first] == 0) == (plain.weights[first] == 0)).all()
+        assert (refitted.weights[first] != plain.weights[first]).any()
+        if method == "wanda":
+            kept = plain.weights[first] != 0
+            assert (plain.weights[first][kept] == model.weights[first][kept]).all()
 
     def test_magnitude_needs_no_text(self, model):
         pruned, _ = prune(model, Pruning("magnitude", 0.5), "")
