@@ -121,7 +121,7 @@ def _seconds(step: Step, name: str, original: int, weights: int, text: str | Non
     if isinstance(step, Prune):
         searched = step.method == "depth" and not step.layers and not step.by_influence
         if _reads_both(step):
-            runs = 3  # of the original and of the pruned one; the moments take about as long as one
+            runs = 4  # of the original and of the pruned one; the moments take about as long as both
             return 10 + _SOLVER_SECONDS * original / 1.35e8 + runs * 2 * original * step.tokens / _FLOPS
         return 10 + (2 * original * _CALIBRATION_TOKENS / _FLOPS) * (30 if searched else 1)
     if isinstance(step, Export):
