@@ -10,7 +10,7 @@ from compression.pruning.counts import kept_count
 from compression.pruning.options import CALIBRATED
 from compression.recipe import Recipe
 from compression.recipe_options import Bench, Check, Distill, Evaluate, Export, Prune, Recover, Step, Teaching
-from compression.sizes import export_memory_bytes, parameters
+from compression.sizes import export_memory_bytes, parameters, zeros_memory_bytes
 from gpt_tasks.errors import UserError
 from gpt_tasks.transformer.config import DecoderConfig
 
@@ -142,7 +142,7 @@ def _memory(step: Step, config: DecoderConfig, original: int) -> float:
         calibrates = any(PRECISIONS[precision].calibrates for precision in step.precision)
         return float(export_memory_bytes(config, calibrates, step.precision != ["fp32"]))
     if isinstance(step, Prune) and _reads_both(step):
-        return 600e6 + 3 * weights + 4 * step.tokens * 24 * config.hidden_size
+        return float(zeros_memory_bytes(config, step.tokens))
     return 600e6 + 2 * max(weights, 4 * original)
 
 

@@ -45,3 +45,9 @@ def export_memory_bytes(config: DecoderConfig, calibrates: bool, checks: bool) -
     if calibrates:
         return base + 4 * weights + 16 * _SEQUENCE * (4 * config.vocabulary_size // 8 + 40 * config.feed_forward_size)
     return base + (2 * weights if checks else 12 * config.vocabulary_size * config.hidden_size)
+
+
+def zeros_memory_bytes(config: DecoderConfig, tokens: int) -> int:
+    """The most that Wanda and SparseGPT have in memory at a time, roughly: two decoders and the weights, and of each
+    token what a block of either reads and computes on its way."""
+    return 600 * 10**6 + 3 * 4 * parameters(config) + 4 * tokens * 24 * config.hidden_size

@@ -15,7 +15,7 @@ from compression.pruning.depth import block_influence, greedy, keep_layers, leas
 from compression.pruning.options import CALIBRATED, SPARSE, Method, require_options_fit
 from compression.pruning.unstructured import prune_unstructured, require_pattern_fits, zeros
 from compression.pruning.vocabulary import keep_tokens, used_tokens
-from compression.sizes import parameters
+from compression.sizes import parameters, zeros_memory_bytes
 from gpt_tasks.backbone.architectures import is_uniform
 from gpt_tasks.backbone.checkpoint import checkpoint_megabytes, write_checkpoint
 from gpt_tasks.backbone.json_files import read_json, write_json
@@ -23,6 +23,7 @@ from gpt_tasks.backbone.tokenizer import Tokenizer
 from gpt_tasks.backbone.torch_engine import load_decoder
 from gpt_tasks.backbone.weights import Model
 from gpt_tasks.home import require_free_space, whole_folder
+from gpt_tasks.memory import require_memory
 from gpt_tasks.progress import Progress, Report, silent
 from gpt_tasks.training.arithmetic import training_dtype
 from gpt_tasks.training.task_run import load_tokenizer
@@ -145,8 +146,11 @@ def _prune_weights(model: Model, pruning: Pruning, text: str, report: Report) ->
     if pruning.pattern is not None:
         require_pattern_fits(model, pruning.pattern)
     done = _counted(report, model.config.layers)
-    calibrated = pruning.method in CALIBRATED
-    ids = _calibration(model, pruning, text, _ZEROS_SEQUENCE) if calibrated else None
+    ids = None
+    if pruning.method in CALIBRATED:
+        ids = _calibration(model, pruning, text, _ZEROS_SEQUENCE)
+        purpose = f"prune {model.name} by {ids.numel()} tokens of a text (fewer need less)"
+        require_memory(zeros_memory_bytes(model.config, ids.numel()), purpose)
     pruned = prune_unstructured(model, ids, pruning.method, pruning.sparsity, pruning.pattern, pruning.refit, done)
     return pruned, {"zeros": zeros(pruned)}
 

@@ -28,6 +28,12 @@ class TestRefused:
         with pytest.raises(UserError, match="calibration text"):
             prune(model, Pruning(method), "")
 
+    def test_more_tokens_than_there_is_memory_for(self, model, monkeypatch):
+        monkeypatch.setattr("gpt_tasks.memory.available_bytes", lambda: 10**8)
+        with pytest.raises(UserError, match="memory are needed to prune .* by 7168 tokens"):
+            prune(model, Pruning("wanda"), TEXT * 3)
+        prune(model, Pruning("magnitude"), TEXT)
+
     def test_an_option_of_another_method(self):
         with pytest.raises(ValueError, match="pattern"):
             Pruning("depth", 0.5, (2, 4))
