@@ -28,7 +28,7 @@ def calibration_ids(
     tokenizer: Tokenizer, text: str, config: DecoderConfig, tokens: int = MOST_TOKENS, sequence: int = SEQUENCE
 ) -> Tensor:
     """The text's beginning cut into sequences: int64 [sequences, length], as many as `tokens` are in whole ones, or
-    fewer. A last, shorter piece is left out.
+    fewer. A last, shorter piece is left out. A model of short context reads as many, each as long as it can read.
 
     Args:
         sequence: tokens read together, as far as text and model allow
@@ -40,7 +40,7 @@ def calibration_ids(
     if len(ids) < FEWEST_TOKENS:
         raise UserError(f"The calibration text has {len(ids)} tokens; at least {FEWEST_TOKENS} are needed.")
     length = min(sequence, tokens, len(ids), config.context_length)
-    count = min(len(ids), tokens) // length
+    count = min(len(ids) // length, max(1, tokens // sequence))
     return torch.tensor(ids[: count * length]).reshape(count, length)
 
 
