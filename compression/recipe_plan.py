@@ -120,7 +120,7 @@ def _seconds(step: Step, name: str, original: int, weights: int, text: str | Non
         return tokens * (passes * weights + 2 * original * bool(step.predictions)) / _FLOPS
     if isinstance(step, Prune):
         searched = step.method == "depth" and not step.layers and not step.by_influence
-        if _reads_both(step):
+        if step.method in CALIBRATED:
             runs = 4  # of the original and of the pruned one; the moments take about as long as both
             return 10 + _SOLVER_SECONDS * original / 1.35e8 + runs * 2 * original * step.tokens / _FLOPS
         return 10 + (2 * original * _CALIBRATION_TOKENS / _FLOPS) * (30 if searched else 1)
@@ -141,11 +141,6 @@ def _memory(step: Step, config: DecoderConfig, original: int) -> float:
     if isinstance(step, Export):
         calibrates = any(PRECISIONS[precision].calibrates for precision in step.precision)
         return float(export_memory_bytes(config, calibrates, step.precision != ["fp32"]))
-    if isinstance(step, Prune) and _reads_both(step):
+    if isinstance(step, Prune) and step.method in CALIBRATED:
         return float(zeros_memory_bytes(config, step.tokens))
     return 600e6 + 2 * max(weights, 4 * original)
-
-
-def _reads_both(step: Prune) -> bool:
-    """Whether it runs the model on the text beside the pruned one."""
-    return step.method in CALIBRATED
