@@ -16,6 +16,7 @@ from gpt_tasks.training.arithmetic import training_dtype
 from gpt_tasks.training.compiled_layers import compile_layers
 
 _BATCH_TOKENS = 2048
+_ROWS = 128  # whose logits are looked through at once, while they are in the processor's caches
 _IDS, _LOG_PROBABILITIES = "ids.npy", "log_probabilities.npy"
 
 
@@ -73,9 +74,11 @@ def _predict(
     step = max(1, _BATCH_TOKENS // windows.shape[1])
     for begin in range(0, len(windows), step):
         batch = windows[begin : begin + step]
-        found = likely_tokens(decoder(batch).logits.flatten(0, 1), k, temperature)
-        ids[begin : begin + step] = found.ids.reshape(*batch.shape, k).numpy()
-        log_probabilities[begin : begin + step] = found.log_probabilities.reshape(*batch.shape, k).numpy()
+        pieces = decoder.encode(batch).flatten(0, 1).split(_ROWS)
+        found = [likely_tokens(decoder.head(piece), k, temperature) for piece in pieces]
+        ids[begin : begin + step] = torch.cat([f.ids for f in found]).reshape(*batch.shape, k).numpy()
+        kept = torch.cat([f.log_probabilities for f in found])
+        log_probabilities[begin : begin + step] = kept.reshape(*batch.shape, k).numpy()
         report(Progress("teaching", min(begin + step, len(windows)) * windows.shape[1], windows.numel(), "tokens"))
     ids.flush()
     log_probabilities.flush()
