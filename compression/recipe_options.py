@@ -162,6 +162,10 @@ class Check(Step):
 
     needs = "artifact"
 
+    limit: float | None = Field(
+        None, gt=1, description="of the quantized precisions' perplexity, times fp32's; None: each one's own limit"
+    )
+
 
 class Bench(Step):
     """Measures speed and memory, next to the original model in fp32 and int8, in turns."""

@@ -1,7 +1,7 @@
 """What each step of a recipe does: a function of its options and its place in a run."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -144,9 +144,11 @@ def _check(step: Check, place: Place) -> dict:
     reference = None if place.exported == artifact.folder else Artifact(place.exported)
     for precision in artifact.precisions:
         check = check_export(artifact, precision, model, reference)
+        if step.limit is not None and precision != SOURCE_PRECISION:
+            check = replace(check, ratio_limit=step.limit, passed=check.ratio <= step.limit)
         found[precision] = asdict(check)
         if not check.passed:
-            advice = "Take a precision with more bits."
+            advice = "Take a precision with more bits, or allow more: check: {limit: ...}."
             if precision == SOURCE_PRECISION:
                 advice = "The checkpoint was changed after its export, or the export is wrong: take a new --out."
             raise UserError(
